@@ -1,0 +1,1 @@
+"""The `holdfast` command line: the front door for people and for scripts."""
