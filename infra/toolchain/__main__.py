@@ -62,7 +62,7 @@ def _list(*, as_json: bool) -> None:
         print(json.dumps(rows, indent=2))
         return
     for row in rows:
-        print(f"{row['tool']:<18}{row['version']:<10}{row['source']:<9}{row['path'] or ''}".rstrip())
+        print(f"{row['tool']:<18}{row['version']:<10}{row['source']:<11}{row['path'] or ''}".rstrip())
 
 
 def _report(line: str) -> None:

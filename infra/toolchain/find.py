@@ -21,7 +21,7 @@ from infra.toolchain.pins import Tool, tool_named
 
 __all__ = ["Found", "Source", "find", "require"]
 
-Source = Literal["PATH", "cache"]
+Source = Literal["PATH", "dapr init", "cache"]
 
 _VERSION_SECONDS = 10.0
 
@@ -36,9 +36,10 @@ class Found:
 
 def find(tool: Tool) -> Found | None:
     """The tool's binary, or `None` if it has to be built."""
-    for candidate in _candidates(tool.name):
-        if _usable(tool, candidate) and tool.recognises(_version_output(candidate, tool.version_arguments)):
-            return Found(candidate, "PATH")
+    for candidate in _candidates(tool):
+        teller = candidate.with_name(tool.vouched_by or tool.name)
+        if _usable(tool, candidate) and tool.recognises(_version_output(teller, tool.version_arguments)):
+            return Found(candidate, "PATH" if candidate.parent != _dapr_init() else "dapr init")
     built = cached(tool)
     return Found(built, "cache") if _usable(tool, built) else None
 
@@ -53,11 +54,15 @@ def require(names: Iterable[str]) -> dict[str, Path]:
     return {name: binary.path for name, binary in found.items() if binary is not None}
 
 
-def _candidates(name: str) -> list[Path]:
-    dapr_init = Path.home() / ".dapr" / "bin"
-    directories = [*os.environ.get("PATH", "").split(os.pathsep), str(dapr_init)]
-    found = (shutil.which(name, path=directory) for directory in directories if directory)
+def _candidates(tool: Tool) -> list[Path]:
+    on_path = [] if tool.vouched_by else os.environ.get("PATH", "").split(os.pathsep)
+    directories = [*on_path, str(_dapr_init())]
+    found = (shutil.which(tool.name, path=directory) for directory in directories if directory)
     return list(dict.fromkeys(Path(path).absolute() for path in found if path))
+
+
+def _dapr_init() -> Path:
+    return Path.home() / ".dapr" / "bin"
 
 
 def _usable(tool: Tool, path: Path) -> bool:

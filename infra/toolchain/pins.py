@@ -26,8 +26,7 @@ class Tool:
     """A program at one exact version.
 
     `stamp` is the Go variable that carries the version into the binary, where the source does not.
-    `version_pattern` must match the whole line that `<name> <version_arguments>` prints for this version:
-    `scheduler` and `sentry` are also names of unrelated programs.
+    `version_pattern` must match a whole line of what `<name> <version_arguments>` prints.
     """
 
     name: str
@@ -38,6 +37,11 @@ class Tool:
     version_pattern: str
     tags: tuple[str, ...] = ()
     stamp: str = ""
+    vouched_by: str = ""
+    """Its neighbour from `dapr init` that tells the version, for a program that cannot tell its own.
+
+    Such a program is not looked for on PATH: `scheduler` and `sentry` are names of unrelated programs too.
+    """
     service: bool = True
     """Whether it runs as the service account, which then must be able to execute it."""
 
@@ -86,6 +90,7 @@ def _dapr(name: str) -> Tool:
         stamp="github.com/dapr/dapr/pkg/buildinfo.version=1.18.0",
         version_arguments=("--version",),
         version_pattern="{version}",
+        vouched_by="" if name == "daprd" else "daprd",
     )
 
 
