@@ -14,7 +14,15 @@ from pathlib import Path
 
 from infra.toolchain.errors import ToolchainError
 
-__all__ = ["SERVICE_USER", "Account", "ensure_account", "is_root", "others_can_execute", "others_can_reach"]
+__all__ = [
+    "SERVICE_USER",
+    "Account",
+    "ensure_account",
+    "is_root",
+    "others_can_execute",
+    "others_can_reach",
+    "others_can_read",
+]
 
 SERVICE_USER = "holdfast"
 
@@ -76,6 +84,11 @@ def others_can_reach(path: Path) -> bool:
     """
     ancestors = {*path.absolute().parents, *path.resolve().parents}
     return all(_allows(directory, stat.S_IXOTH) for directory in ancestors)
+
+
+def others_can_read(path: Path) -> bool:
+    """Whether any user may read the file at `path`."""
+    return path.is_file() and others_can_reach(path) and _allows(path, stat.S_IROTH)
 
 
 def others_can_execute(path: Path) -> bool:

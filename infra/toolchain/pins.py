@@ -140,7 +140,7 @@ TOOLS: Sequence[Tool] = (
         version="3.259.0",
         stamp="github.com/pulumi/pulumi/sdk/v3/go/common/version.Version=3.259.0",
         version_arguments=("version",),
-        version_pattern="v{version}",
+        version_pattern="v?{version}",
         service=False,
     ),
 )

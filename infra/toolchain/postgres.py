@@ -85,7 +85,8 @@ def apt_install(package: str) -> None:
     output = (answer.stdout + answer.stderr).splitlines()
     tail = "\n".join(f"    {line}" for line in output[-10:])
     raise PostgresMissing(
-        f"`{' '.join(install)}` failed; its last lines:\n{tail}\ninstall {package} yourself, then run `make setup` again"
+        f"`{' '.join(install)}` failed; its last lines:\n{tail}\n"
+        f"install {package} yourself, then run `make setup` again"
     )
 
 
