@@ -5,8 +5,8 @@ the services can execute.
 """
 
 from infra.toolchain.account import Account, ensure_account
+from infra.toolchain.binaries import Found, find, require
 from infra.toolchain.errors import BuildFailed, GoUnusable, PostgresMissing, ToolchainError, ToolMissing
-from infra.toolchain.find import Found, find, require
 from infra.toolchain.go import ensure
 from infra.toolchain.pins import TOOLS, Tool
 from infra.toolchain.postgres import Postgres, find_postgres, install_postgres

@@ -10,8 +10,8 @@ import json
 import sys
 from collections.abc import Sequence
 
+from infra.toolchain.binaries import find, require
 from infra.toolchain.errors import ToolchainError, ToolMissing
-from infra.toolchain.find import find, require
 from infra.toolchain.go import ensure
 from infra.toolchain.pins import TOOLS
 
@@ -20,14 +20,18 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status."""
-    options = _parser().parse_args(arguments)
+    parser = _parser()
+    options = parser.parse_args(arguments)
+    known = [tool.name for tool in TOOLS]
+    if options.command == "ensure" and (unknown := set(options.names) - set(known)):
+        parser.error(f"no such tool: {', '.join(sorted(unknown))} (there are {', '.join(known)})")
     try:
         if options.command == "list":
             _list(as_json=options.json)
         elif options.command == "path":
             print(require([options.name])[options.name])
         else:
-            names = options.names or [tool.name for tool in TOOLS]
+            names = options.names or known
             for name, path in ensure(names, _report).items():
                 print(f"{name}\t{path}")
     except ToolMissing as missing:

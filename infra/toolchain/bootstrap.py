@@ -37,9 +37,9 @@ def _set_up(root: Path) -> None:
 
     from infra.toolchain import go, interpreter, pins, postgres, stamp, uv
     from infra.toolchain.account import ensure_account, is_root, others_can_read
+    from infra.toolchain.binaries import find
     from infra.toolchain.cache import cache_directory
     from infra.toolchain.errors import PostgresMissing, ToolchainError
-    from infra.toolchain.find import find
     from infra.toolchain.progress import elapsed
 
     started = time.monotonic()

@@ -14,9 +14,9 @@ import time
 from collections.abc import Iterable
 from pathlib import Path
 
+from infra.toolchain.binaries import find
 from infra.toolchain.cache import cache_directory, locked, publish, staging
 from infra.toolchain.errors import BuildFailed, GoUnusable
-from infra.toolchain.find import find
 from infra.toolchain.pins import Tool, tool_named
 from infra.toolchain.progress import Progress, elapsed, silent
 

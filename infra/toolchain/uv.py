@@ -56,7 +56,8 @@ def sync(uv: Path, project: Path, interpreter: Interpreter) -> None:
     if answer.returncode != 0:
         raise ToolchainError(
             f"`uv {' '.join(arguments)}` failed with status {answer.returncode}, see above: "
-            f"if it could not reach the package index set HTTPS_PROXY, then run `make setup` again"
+            f"if it could not reach the package index, set HTTPS_PROXY, or SSL_CERT_FILE to the certificates "
+            f"of a proxy that inspects TLS; then run `make setup` again"
         )
 
 
