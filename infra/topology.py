@@ -15,7 +15,7 @@ REGIONS = ("a", "b")
 
 @dataclass(frozen=True)
 class Lease:
-    """Patroni's leader lease. Seconds; Patroni demands `ttl >= 20` and `loop_wait + 2 * retry_timeout <= ttl`."""
+    """Patroni's leader lease, in seconds; `ttl >= 20` and `loop_wait + 2 * retry_timeout <= ttl`."""
 
     ttl: int = 20
     loop_wait: int = 1
@@ -24,7 +24,7 @@ class Lease:
 
 @dataclass(frozen=True)
 class EarlyRelease:
-    """Whether, and after how much agreed silence (seconds), a dead region's lease is released ahead of its TTL."""
+    """Whether a dead region's lease is released ahead of its TTL, and after how much agreed silence."""
 
     enabled: bool = True
     silence_seconds: float = 3.0
@@ -45,4 +45,4 @@ class Settings:
     model: str = "refund_desk:deterministic"
     model_latency_seconds: float = 0.3
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Extra environment of the app's processes (workers, API, region agent, payments), e.g. a model's API key."""
+    """Extra environment of the app's processes (workers, API, region agent, payments): a model's API key."""

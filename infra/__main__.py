@@ -1,0 +1,5 @@
+"""The entry point of `pulumi up`: everything is in `infra.program`."""
+
+from infra.program import main
+
+main()

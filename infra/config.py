@@ -1,0 +1,233 @@
+"""All stack configuration is parsed and validated here, once, before anything starts.
+
+A configuration that is wrong in several places is refused with all of them, each by its key: what was found,
+what is allowed, and the key that was probably meant. `KEYS` is the whole vocabulary.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+from infra.topology import EarlyRelease, Lease, Settings
+from infra.values import Invalid, choice, integer, names, number, quantity, switch, text
+
+if TYPE_CHECKING:
+    from infra.values import Kind
+
+__all__ = [
+    "KEYS",
+    "NAMESPACE",
+    "TARGETS",
+    "ConfigError",
+    "Configuration",
+    "Problem",
+    "TargetName",
+    "from_mapping",
+    "from_pulumi",
+]
+
+NAMESPACE = "holdfast"
+TargetName = Literal["local", "kind", "cloud"]
+TARGETS: tuple[TargetName, ...] = ("local", "kind", "cloud")
+
+_OTHER_NAMESPACES = ("pulumi",)
+_DEFAULT = Settings(name="", directory=Path())
+
+KEYS: Mapping[str, tuple[Kind, object]] = {
+    "target": (choice(TARGETS), "local"),
+    "workers": (integer(2, 16), _DEFAULT.workers),
+    "model": (text(), _DEFAULT.model),
+    "model_latency_seconds": (number(0, 60), _DEFAULT.model_latency_seconds),
+    "max_iterations": (integer(1, 10_000), _DEFAULT.max_iterations),
+    "max_body_size": (quantity(), _DEFAULT.max_body_size),
+    "stuck_after_seconds": (number(1, 86_400), _DEFAULT.stuck_after_seconds),
+    "environment": (names(), ()),
+    "lease.ttl": (integer(20, 600), _DEFAULT.lease.ttl),
+    "lease.loop_wait": (integer(1, 300), _DEFAULT.lease.loop_wait),
+    "lease.retry_timeout": (integer(3, 300), _DEFAULT.lease.retry_timeout),
+    "early_release.enabled": (switch(), _DEFAULT.early_release.enabled),
+    "early_release.silence_seconds": (number(0.5, 60), _DEFAULT.early_release.silence_seconds),
+}
+"""Every key below `holdfast:`, with what it takes and its default. A dot is a level of nesting in YAML."""
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """A stack's whole configuration, valid."""
+
+    target: TargetName
+    settings: Settings
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong: at which key, what was found there, what is allowed, what was meant."""
+
+    key: str
+    found: str
+    allowed: str
+    hint: str = ""
+
+    def __str__(self) -> str:
+        hint = f" ({self.hint})" if self.hint else ""
+        return f"{self.key}: found {self.found}; allowed: {self.allowed}{hint}"
+
+
+class ConfigError(ValueError):
+    """The configuration is refused; `problems` holds everything that is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = tuple(problems)
+        count = "one problem" if len(problems) == 1 else f"{len(problems)} problems"
+        lines = "\n".join(f"  {problem}" for problem in problems)
+        super().__init__(f"{count} in the configuration; nothing was started:\n{lines}")
+
+
+def from_pulumi(*, name: str, directory: Path, environ: Mapping[str, str] = os.environ) -> Configuration:
+    """The configuration of the running Pulumi program."""
+    from pulumi.runtime.config import CONFIG, get_config_env
+
+    # pulumi.Config answers only for keys that one knows to ask for; here the unknown ones are wanted too.
+    return from_mapping({**get_config_env(), **CONFIG.get()}, name=name, directory=directory, environ=environ)
+
+
+def from_mapping(
+    config: Mapping[str, object],
+    *,
+    name: str,
+    directory: Path,
+    environ: Mapping[str, str] = os.environ,
+) -> Configuration:
+    """The configuration in `config`, or `ConfigError`.
+
+    Keys are `holdfast:key` or `key`; an object may be nested, dotted or a JSON text; scalars may be texts.
+    """
+    problems: list[Problem] = []
+    values = {key: default for key, (_, default) in KEYS.items()}
+    wrong: set[str] = set()
+    for key, raw in _flat(config):
+        kind = KEYS[key][0] if key in KEYS else None
+        if kind is None:
+            problems.append(_unknown(key, raw))
+            continue
+        try:
+            values[key] = kind.parse(raw)
+        except Invalid as invalid:
+            problems.append(
+                Problem(
+                    _qualified(key),
+                    _shown(raw) if kind.shown else "something else",
+                    kind.allowed,
+                    str(invalid),
+                )
+            )
+            wrong.add(key)
+    problems += _broken_rules(values, wrong)
+    wanted = cast("tuple[str, ...]", values["environment"])
+    problems += [
+        Problem(
+            _qualified("environment"),
+            f"{variable!r}, which is not set here",
+            "names of variables that are set",
+        )
+        for variable in wanted
+        if variable not in environ
+    ]
+    if problems:
+        raise ConfigError(problems)
+    environment = {variable: environ[variable] for variable in wanted}
+    return Configuration(
+        cast("TargetName", values["target"]), _settings(values, name, directory, environment)
+    )
+
+
+def _settings(
+    values: Mapping[str, object], name: str, directory: Path, environment: Mapping[str, str]
+) -> Settings:
+    groups: dict[str, dict[str, object]] = {"lease": {}, "early_release": {}}
+    plain: dict[str, object] = {}
+    for key, value in values.items():
+        group, _, field = key.rpartition(".")
+        if group:
+            groups[group][field] = value
+        elif key not in ("target", "environment"):
+            plain[key] = value
+    return Settings(
+        name=name,
+        directory=directory,
+        lease=Lease(**groups["lease"]),  # type: ignore[arg-type]  # each kind parsed its own
+        early_release=EarlyRelease(**groups["early_release"]),  # type: ignore[arg-type]
+        environment=environment,
+        **plain,  # type: ignore[arg-type]
+    )
+
+
+def _broken_rules(values: Mapping[str, object], wrong: set[str]) -> Iterator[Problem]:
+    """Rules between keys; one that involves a key which is wrong by itself is left for the next try."""
+    ttl, loop_wait, retry_timeout, silence = (
+        cast("float", values[key])
+        for key in ("lease.ttl", "lease.loop_wait", "lease.retry_timeout", "early_release.silence_seconds")
+    )
+    if (
+        not wrong & {"lease.ttl", "lease.loop_wait", "lease.retry_timeout"}
+        and loop_wait + 2 * retry_timeout > ttl
+    ):
+        yield Problem(
+            _qualified("lease"),
+            f"loop_wait {loop_wait} + 2 * retry_timeout {retry_timeout} = {loop_wait + 2 * retry_timeout}",
+            f"at most ttl, which is {ttl}: else a primary loses its lease before it has tried to keep it",
+        )
+    if not wrong & {"lease.ttl", "early_release.silence_seconds"} and silence >= ttl:
+        yield Problem(
+            _qualified("early_release.silence_seconds"),
+            f"{silence:g}",
+            f"less than lease.ttl, which is {ttl}: later than that the lease has expired by itself",
+        )
+
+
+def _flat(config: Mapping[str, object]) -> Iterator[tuple[str, object]]:
+    for full, raw in config.items():
+        namespace, _, key = full.rpartition(":")
+        if namespace in ("", NAMESPACE):
+            yield from _leaves(key, raw)
+        elif namespace not in _OTHER_NAMESPACES:
+            yield full, raw
+
+
+def _leaves(key: str, raw: object) -> Iterator[tuple[str, object]]:
+    groups = {known.rpartition(".")[0] for known in KEYS}
+    if key in groups and isinstance(raw, str):
+        with contextlib.suppress(ValueError):
+            raw = json.loads(raw)
+    if isinstance(raw, Mapping):
+        for field, value in cast("Mapping[object, object]", raw).items():
+            yield from _leaves(f"{key}.{field}", value)
+    else:
+        yield key, raw
+
+
+def _unknown(key: str, raw: object) -> Problem:
+    namespace, _, plain = key.rpartition(":")
+    groups = {known.rpartition(".")[0] for known in KEYS} - {""}
+    if key in groups:
+        fields = ", ".join(known.rpartition(".")[2] for known in KEYS if known.startswith(f"{key}."))
+        return Problem(_qualified(key), _shown(raw), f"an object of {fields}")
+    near = difflib.get_close_matches(plain, KEYS, n=1, cutoff=0.6)
+    hint = f"did you mean {_qualified(near[0])}?" if near else ""
+    allowed = ", ".join(KEYS) if not near else "a key that exists"
+    return Problem(key if namespace else _qualified(key), "a key that does not exist", allowed, hint)
+
+
+def _qualified(key: str) -> str:
+    return f"{NAMESPACE}:{key}"
+
+
+def _shown(raw: object) -> str:
+    return repr(raw) if isinstance(raw, str) else json.dumps(raw, default=str)

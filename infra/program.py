@@ -1,0 +1,56 @@
+"""The Pulumi program: one deployment of two regions and a witness, on the target that the stack names."""
+
+from __future__ import annotations
+
+import pulumi
+
+from infra import config
+from infra.region import Region, RegionArgs, Target
+from infra.state import deployment_directory
+from infra.topology import REGIONS
+
+__all__ = ["TargetUnavailable", "deploy", "main", "target_named"]
+
+
+class TargetUnavailable(ValueError):
+    """The stack names a target that this version cannot deploy to."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"target {name} is not available in this version: only `local` is. Use the stack `local`, "
+            f"or set {config.NAMESPACE}:target to local"
+        )
+
+
+def target_named(name: config.TargetName) -> Target:
+    """The target of that name, or `TargetUnavailable`."""
+    if name != "local":
+        raise TargetUnavailable(name)
+    from infra.local.resources import LocalTarget
+
+    return LocalTarget()
+
+
+def main() -> None:
+    """What `infra/__main__.py` and the Automation API both run."""
+    stack = pulumi.get_stack()
+    try:
+        configuration = config.from_pulumi(name=stack, directory=deployment_directory(stack))
+        target = target_named(configuration.target)
+    except (config.ConfigError, TargetUnavailable) as error:
+        raise pulumi.RunError(str(error)) from error
+    deploy(configuration, target)
+
+
+def deploy(configuration: config.Configuration, target: Target) -> dict[str, Region]:
+    """Declares the whole deployment on `target`."""
+    settings = configuration.settings
+    foundation = target.foundation(settings)
+    regions = {name: target.region(RegionArgs(name, settings, foundation)) for name in REGIONS}
+    pulumi.export("manifest", foundation.manifest)
+    for name, region in regions.items():
+        pulumi.export(f"api_{name}", region.api)
+        pulumi.export(f"agent_{name}", region.agent)
+    # The active role moves without Pulumi, so no output can know it: this one says whom to ask.
+    pulumi.export("active", f"holdfast status --stack {settings.name}")
+    return regions

@@ -1,0 +1,139 @@
+"""Kinds of configuration values: each says what it allows, and parses that or raises `Invalid`.
+
+Configuration comes from YAML, where a value has a type, and from Pulumi and the command line, where all is
+text: a kind takes both, and never guesses (`yes` is not a boolean, `2.5` is not an integer).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import cast
+
+__all__ = ["Invalid", "Kind", "choice", "integer", "names", "number", "quantity", "switch", "text"]
+
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
+_SMALLEST, _LARGEST = 2**20, 2**30
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+class Invalid(ValueError):
+    """The value is not allowed; the message is a hint, or empty where `Kind.allowed` says it all."""
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One kind of value: `allowed` completes the sentence "allowed: …"."""
+
+    allowed: str
+    parse: Callable[[object], object]
+    shown: bool = True
+    """Whether a refused value may be shown: not where somebody may have typed a secret by mistake."""
+
+
+def integer(low: int, high: int) -> Kind:
+    """A whole number in a range."""
+
+    def parse(raw: object) -> int:
+        if isinstance(raw, str) and re.fullmatch(r"[+-]?\d{1,9}", raw.strip()):
+            raw = int(raw)
+        if isinstance(raw, bool) or not isinstance(raw, int) or not low <= raw <= high:
+            raise Invalid
+        return raw
+
+    return Kind(f"a whole number from {low} to {high}", parse)
+
+
+def number(low: float, high: float) -> Kind:
+    """A number in a range."""
+
+    def parse(raw: object) -> float:
+        if isinstance(raw, str):
+            try:
+                raw = float(raw)
+            except ValueError:
+                raise Invalid from None
+        if isinstance(raw, bool) or not isinstance(raw, int | float) or not math.isfinite(raw):
+            raise Invalid
+        if not low <= raw <= high:
+            raise Invalid
+        return float(raw)
+
+    return Kind(f"a number from {low:g} to {high:g}", parse)
+
+
+def switch() -> Kind:
+    """True or false."""
+
+    def parse(raw: object) -> bool:
+        if isinstance(raw, str) and raw.strip().lower() in ("true", "false"):
+            return raw.strip().lower() == "true"
+        if not isinstance(raw, bool):
+            raise Invalid
+        return raw
+
+    return Kind("true or false", parse)
+
+
+def choice(options: Sequence[str]) -> Kind:
+    """One of a few words."""
+
+    def parse(raw: object) -> str:
+        if isinstance(raw, str) and raw in options:
+            return raw
+        near = difflib.get_close_matches(str(raw), options, n=1)
+        raise Invalid(f"did you mean {near[0]}?" if near else "")
+
+    return Kind(" or ".join(options), parse)
+
+
+def text() -> Kind:
+    """A text without blanks."""
+
+    def parse(raw: object) -> str:
+        if not isinstance(raw, str) or not raw or re.search(r"\s", raw):
+            raise Invalid
+        return raw
+
+    return Kind("a text without blanks", parse)
+
+
+def quantity() -> Kind:
+    """An amount of bytes as Kubernetes and daprd write it, kept as written."""
+
+    def parse(raw: object) -> str:
+        match = re.fullmatch(r"(\d{1,12})(K|M|Ki|Mi)?", str(raw)) if isinstance(raw, int | str) else None
+        if match is None:
+            raise Invalid
+        if not _SMALLEST <= int(match[1]) * _UNITS[match[2] or ""] <= _LARGEST:
+            raise Invalid
+        return str(raw)
+
+    return Kind("an amount of bytes from 1Mi to 1024Mi, such as 4Mi", parse)
+
+
+def names() -> Kind:
+    """A list of names of environment variables; the values never enter the configuration."""
+
+    def parse(raw: object) -> tuple[str, ...]:
+        if isinstance(raw, str):
+            try:
+                raw = (
+                    json.loads(raw)
+                    if raw.lstrip().startswith("[")
+                    else [part.strip() for part in raw.split(",")]
+                )
+            except ValueError:
+                raise Invalid from None
+        if not isinstance(raw, list | tuple):
+            raise Invalid
+        listed = cast("Sequence[object]", raw)
+        if not all(isinstance(name, str) and _VARIABLE.fullmatch(name) for name in listed):
+            raise Invalid("give only the names: each value is taken from the environment of `up`")
+        return tuple(dict.fromkeys(cast("Sequence[str]", listed)))
+
+    return Kind("a list of names of environment variables", parse, shown=False)
