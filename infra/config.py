@@ -31,6 +31,7 @@ __all__ = [
     "TargetName",
     "from_mapping",
     "from_pulumi",
+    "merged",
 ]
 
 NAMESPACE = "holdfast"
@@ -146,6 +147,22 @@ def from_mapping(
     return Configuration(
         cast("TargetName", values["target"]), _settings(values, name, directory, environment)
     )
+
+
+def merged(config: Mapping[str, object], overrides: Mapping[str, str]) -> dict[str, object]:
+    """`config` with `overrides` put in, as Pulumi takes it: qualified keys, objects nested."""
+    result: dict[str, object] = {}
+    for key, value in [*_flat(config), *_flat(overrides)]:
+        if ":" in key:
+            result[key] = value
+            continue
+        group, _, field = key.partition(".")
+        if field:
+            fields = result.setdefault(_qualified(group), {})
+            cast("dict[str, object]", fields)[field] = value
+        else:
+            result[_qualified(key)] = value
+    return result
 
 
 def _settings(

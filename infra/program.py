@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pulumi
 
 from infra import config
@@ -31,12 +33,12 @@ def target_named(name: config.TargetName) -> Target:
     return LocalTarget()
 
 
-def main() -> None:
+def main(state: Path | None = None, target: Target | None = None) -> None:
     """What `infra/__main__.py` and the Automation API both run."""
     stack = pulumi.get_stack()
     try:
-        configuration = config.from_pulumi(name=stack, directory=deployment_directory(stack))
-        target = target_named(configuration.target)
+        configuration = config.from_pulumi(name=stack, directory=deployment_directory(stack, state))
+        target = target or target_named(configuration.target)
     except (config.ConfigError, TargetUnavailable) as error:
         raise pulumi.RunError(str(error)) from error
     deploy(configuration, target)

@@ -26,7 +26,7 @@ from pulumi.dynamic import (
     UpdateResult,
 )
 
-from infra.local.reporter import Reporter
+from infra.local.engine import Reporter, end_with_engine
 from infra.properties import to_settings
 from infra.topology import Settings
 
@@ -90,6 +90,7 @@ class PartProvider(ResourceProvider):
 
     def configure(self, req: ConfigureRequest) -> None:
         """In the plugin's process: a part that fails says so itself, without gRPC's trace of the plugin."""
+        end_with_engine()
         logging.getLogger("grpc._server").setLevel(logging.CRITICAL)
 
     def check(self, _olds: dict[str, Any], news: dict[str, Any]) -> CheckResult:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import pulumi
 from pulumi.dynamic import Resource
-from pulumi.resource import create_urn
 
 from infra.local.part import TARGET, PartProvider
 from infra.properties import to_properties
@@ -42,11 +41,10 @@ class Part(Resource, module="holdfast", name="Part"):
         target: str = TARGET,
         opts: pulumi.ResourceOptions | None = None,
     ) -> None:
-        parent = opts.parent if opts is not None else None
         properties: dict[str, object] = {
             "part": part,
             "settings": to_properties(settings),
-            "reports_to": create_urn(part, f"pulumi-python:{self._resource_type_name}", parent),
+            "reports_to": _urn(part, f"pulumi-python:{self._resource_type_name}", opts),
             "healthy": None,
             "detail": None,
             "facts": None,
@@ -120,3 +118,10 @@ class LocalTarget:
 
 def _after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(depends_on=list(resources))
+
+
+def _urn(name: str, kind: str, opts: pulumi.ResourceOptions | None) -> str:
+    """The name that Pulumi will give a resource, which its provider is never told."""
+    parent = opts.parent if opts is not None else None
+    lineage = f"{parent.pulumi_resource_type}$" if parent is not None else ""
+    return f"urn:pulumi:{pulumi.get_stack()}::{pulumi.get_project()}::{lineage}{kind}::{name}"

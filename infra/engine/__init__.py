@@ -1,0 +1,1 @@
+"""Pulumi's engine, run from here: workspace, command, locks and events."""
