@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -23,11 +25,14 @@ from infra.engine.command import Command
 from infra.engine.guard import Busy, clear_locks, end_providers, exclusively, pending_operations
 from infra.engine.progress import Failure, Listener, OnProgress
 from infra.engine.workspace import Workspace, stack_configuration, stacks
+from infra.leftovers import leftovers
+from infra.local.part import PARTS, TARGET
+from infra.local.resources import LocalTarget
 from infra.program import main, target_named
-from infra.region import Target
 from infra.state import deployment_directory, state_directory
 from infra.toolchain import require
 from infra.toolchain.pins import tool_named
+from infra.topology import Settings
 
 __all__ = ["Busy", "Deployment", "DeploymentError", "Outcome"]
 
@@ -76,7 +81,7 @@ class Deployment:
         stack: str = "local",
         overrides: Mapping[str, str] | None = None,
         state_dir: Path | str | None = None,
-        target: Target | None = None,
+        target: LocalTarget | None = None,
     ) -> None:
         self.stack = stack
         self.state = state_directory(state_dir)
@@ -124,22 +129,36 @@ class Deployment:
             return self._outcome(listener, started, self._outputs(stack))
 
     def destroy(self, on_progress: OnProgress | None = None) -> Outcome:
-        """Stops and removes everything, then forgets the stack; without one it does nothing."""
+        """Stops and removes everything, then forgets the stack; where nothing is, it does nothing.
+
+        Processes and files that are there without Pulumi knowing of them are removed too.
+        """
         listener = Listener(on_progress)
-        if not self.exists:
-            return Outcome({}, 0.0)
-        with self._operation("destroy", listener, configure=False) as stack:
-            started = time.monotonic()
-            self._run(lambda: stack.destroy(color="never", on_event=listener, show_secrets=False))
-            self._run(lambda: stack.workspace.remove_stack(self.stack))
-            self._workspace.forget()
-            return self._outcome(listener, started, {})
+        started = time.monotonic()
+        if self.exists:
+            with self._operation("destroy", listener, configure=False) as stack:
+                self._run(lambda: stack.destroy(color="never", on_event=listener, show_secrets=False))
+                self._run(lambda: stack.workspace.remove_stack(self.stack))
+                self._workspace.forget()
+        if leftovers(self.directory):
+            with exclusively(self._workspace):
+                self._remove_unrecorded(listener)
+        return self._outcome(listener, started, {})
 
     def outputs(self) -> Mapping[str, str]:
         """The outputs of the last `up`; none if there was none."""
         if not self.exists:
             return {}
         return self._outputs(Stack.select(self.stack, self._open(configure=False)))
+
+    def _remove_unrecorded(self, listener: Listener) -> None:
+        target = importlib.import_module(self._target.target if self._target else TARGET)
+        settings = Settings(name=self.stack, directory=self.directory)
+        for part in reversed(PARTS):
+            listener.say(f"removing what is left of {part}")
+            target.remove(part, settings)
+            listener.changes[part] = "delete"
+        shutil.rmtree(self.directory, ignore_errors=True)
 
     def _config(self) -> dict[str, object]:
         try:
@@ -153,8 +172,8 @@ class Deployment:
 
     def _validate(self) -> None:
         configuration = self.configuration()
-        if self._target is None:
-            target_named(configuration.target)
+        target = self._target or target_named(configuration.target)
+        target.check()
 
     def _open(self, *, configure: bool) -> LocalWorkspace:
         if self._command is None:

@@ -71,7 +71,7 @@ def _sites(status: DeploymentStatus) -> Iterator[Problem]:
 
 
 def _rests(status: DeploymentStatus, site: SiteStatus, process: str) -> bool:
-    """Whether a process is meant to be stopped: a region that is not active runs no Dapr scheduler or sidecar."""
+    """Whether a process is meant to be stopped: only an active region runs Dapr's scheduler and sidecars."""
     active = f"region-{status.active}" == site.name
     return not active and (process == "scheduler" or process.startswith("daprd"))
 

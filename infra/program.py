@@ -9,6 +9,7 @@ import pulumi
 from infra import config
 from infra.region import Region, RegionArgs, Target
 from infra.state import deployment_directory
+from infra.toolchain import ToolchainError
 from infra.topology import REGIONS
 
 __all__ = ["TargetUnavailable", "deploy", "main", "target_named"]
@@ -39,7 +40,8 @@ def main(state: Path | None = None, target: Target | None = None) -> None:
     try:
         configuration = config.from_pulumi(name=stack, directory=deployment_directory(stack, state))
         target = target or target_named(configuration.target)
-    except (config.ConfigError, TargetUnavailable) as error:
+        target.check()
+    except (config.ConfigError, TargetUnavailable, ToolchainError) as error:
         raise pulumi.RunError(str(error)) from error
     deploy(configuration, target)
 

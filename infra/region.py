@@ -58,5 +58,9 @@ class Region(pulumi.ComponentResource):
 class Target(Protocol):
     """A kind of place in which a deployment can stand."""
 
+    def check(self) -> None:
+        """Raises, before anything starts, if something that it takes is missing here."""
+        ...
+
     def foundation(self, settings: Settings) -> Foundation: ...
     def region(self, args: RegionArgs) -> Region: ...

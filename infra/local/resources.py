@@ -11,6 +11,7 @@ from infra.local.part import TARGET, PartProvider
 from infra.properties import to_properties
 from infra.region import Foundation, Region, RegionArgs
 from infra.state import MANIFEST
+from infra.toolchain import TOOLS, find_postgres, require
 from infra.topology import Settings
 
 __all__ = [
@@ -100,6 +101,10 @@ class LocalTarget:
 
     def __init__(self, target: str = TARGET) -> None:
         self.target = target
+
+    def check(self) -> None:
+        require(tool.name for tool in TOOLS)
+        find_postgres()
 
     def foundation(self, settings: Settings) -> Foundation:
         root = RootCertificate("root", settings, self.target)

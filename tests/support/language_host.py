@@ -1,8 +1,7 @@
 """Stands in for `pulumi-language-python` where Pulumi's plugins cannot be downloaded.
 
-It lets a Pulumi built from its Go module run `runtime: python` programs, in this interpreter. It is test support:
-a user's own Pulumi brings the real language host, which runs the program in a process of its own and installs
-dependencies.
+It lets a Pulumi built from its Go module run `runtime: python` programs, in this interpreter. It is test
+support: a user's own Pulumi brings the real language host, which runs the program in a process of its own.
 """
 
 from __future__ import annotations

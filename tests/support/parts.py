@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from infra.local.resources import LocalTarget
 from infra.topology import Settings
 
 
@@ -25,6 +26,16 @@ class Observation:
 
 class PartError(RuntimeError):
     pass
+
+
+class FileTarget(LocalTarget):
+    """The local target with these parts, which take no tools."""
+
+    def __init__(self) -> None:
+        super().__init__(__name__)
+
+    def check(self) -> None:
+        pass
 
 
 def converge(part: str, settings: Settings, progress: Callable[[str], None]) -> dict[str, str]:
