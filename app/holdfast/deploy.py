@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,6 +14,14 @@ from holdfast.options import DOES_NOT_HOLD, as_json, deployment_options, emit, f
 
 if TYPE_CHECKING:
     from infra.automation import Outcome
+
+_DID = {"create": "created", "update": "updated", "delete": "removed"}
+_WOULD = {
+    "create": "would be created",
+    "update": "would be updated",
+    "delete": "would be removed",
+    "same": "stays",
+}
 
 __all__ = ["down", "status", "switchover", "up"]
 
@@ -48,15 +57,19 @@ def up(stack: str, state: Path | None, overrides: tuple[str, ...], preview: bool
     console = Console(stderr=json_)
     with fails_as(json_):
         deployment = Deployment(stack, _settings(overrides), state)
-        with shown(console) as listener:
-            outcome = deployment.preview(listener) if preview else deployment.up(listener)
+        if preview:
+            outcome = deployment.preview()
+        else:
+            with shown(console) as listener:
+                outcome = deployment.up(listener)
     if json_:
         emit({"ok": True, **_told(outcome)})
         return
     if preview:
-        console.print(_changes(outcome, "would be unchanged", "would "))
+        for part, operation in outcome.changes.items():
+            console.print(f"{part:<9} {_WOULD.get(operation, operation)}", highlight=False)
         return
-    console.print(f"{_changes(outcome, 'nothing changed', '')} in {outcome.seconds:.1f} s", highlight=False)
+    console.print(f"{_changes(outcome)} in {outcome.seconds:.1f} s", highlight=False)
     for region in ("a", "b"):
         console.print(
             f"  API of region {region}   {outcome.outputs.get(f'api_{region}', '')}", highlight=False
@@ -197,11 +210,8 @@ def _told(outcome: Outcome) -> dict[str, object]:
     }
 
 
-def _changes(outcome: Outcome, nothing: str, prefix: str) -> str:
-    counts: dict[str, int] = {}
-    for operation in outcome.changes.values():
-        if operation != "same":
-            counts[operation] = counts.get(operation, 0) + 1
+def _changes(outcome: Outcome) -> str:
+    counts = Counter(operation for operation in outcome.changes.values() if operation != "same")
     if not counts:
-        return nothing
-    return ", ".join(f"{prefix}{operation} {count} parts" for operation, count in counts.items())
+        return "nothing changed: all parts are up"
+    return ", ".join(f"{count} parts {_DID.get(operation, operation)}" for operation, count in counts.items())
