@@ -25,7 +25,7 @@ from infra.engine.command import Command
 from infra.engine.guard import Busy, clear_locks, end_providers, exclusively, pending_operations
 from infra.engine.progress import Failure, Listener, OnProgress
 from infra.engine.workspace import Workspace, stack_configuration, stacks
-from infra.leftovers import leftovers
+from infra.local.leftovers import leftovers
 from infra.local.part import PARTS, TARGET
 from infra.local.resources import LocalTarget
 from infra.program import main, target_named

@@ -57,17 +57,12 @@ def _sites(status: DeploymentStatus) -> Iterator[Problem]:
             yield Problem(f"{site.name} does not run: its supervisor gives {site.error}", f"`{REPAIR}`")
             continue
         down = [
-            process.name
+            f"{process.name} ({process.state.lower()})"
             for process in site.processes
             if not process.running and not _rests(status, site, process.name)
         ]
-        starting = [process.name for process in site.processes if process.running and process.ready is False]
         if down:
             yield Problem(f"{site.name}: {', '.join(down)} does not run", f"`{REPAIR}`")
-        if starting:
-            yield Problem(
-                f"{site.name}: {', '.join(starting)} is not ready", f"`{LOOK}` again, then `{REPAIR}`"
-            )
 
 
 def _rests(status: DeploymentStatus, site: SiteStatus, process: str) -> bool:

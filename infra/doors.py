@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, cast
 
 import httpx
 
 from infra.manifest import Manifest
 
-__all__ = ["Doors", "Unanswered", "supervised"]
+__all__ = ["Doors", "Unanswered"]
 
 
 class Unanswered(RuntimeError):
@@ -85,20 +83,3 @@ def _answer(client: httpx.Client, url: str, also: tuple[int, ...] = ()) -> Mappi
     if not isinstance(body, dict):
         raise Unanswered("answered with something that is not an object")
     return cast("Mapping[str, Any]", body)
-
-
-def supervised(socket: Path, timeout: float = 2.0) -> list[Mapping[str, Any]]:
-    """What the supervisor behind `socket` says of its processes."""
-    # A path to a socket may have 107 bytes; through its directory's descriptor it always does.
-    directory = -1
-    try:
-        directory = os.open(socket.parent, os.O_PATH | os.O_DIRECTORY)
-        path = f"/proc/self/fd/{directory}/{socket.name}"
-        with httpx.Client(transport=httpx.HTTPTransport(uds=path), timeout=timeout) as client:
-            data = _answer(client, "http://supervisor/processes").get("data")
-    except OSError as error:
-        raise Unanswered(f"no answer ({error.strerror})") from error
-    finally:
-        if directory >= 0:
-            os.close(directory)
-    return [entry for entry in data if isinstance(entry, dict)] if isinstance(data, list) else []

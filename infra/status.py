@@ -9,9 +9,12 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from infra.doors import Doors, Unanswered, supervised
+from infra.doors import Doors, Unanswered
+from infra.local import supervisor
+from infra.local.errors import PartError
 from infra.manifest import Manifest
 
 __all__ = [
@@ -37,8 +40,8 @@ class ProcessStatus:
 
     name: str
     running: bool
-    ready: bool | None
-    """None where readiness is not asked for."""
+    state: str
+    """In the supervisor's own words, such as Running, Restarting or Disabled."""
     restarts: int
     pid: int | None
 
@@ -134,7 +137,7 @@ def observe(manifest: Manifest, doors: Doors | None = None) -> DeploymentStatus:
     parts = [*manifest.regions.values(), manifest.witness, manifest.payments, manifest.wan]
     names = sorted(manifest.regions)
     with ThreadPoolExecutor(max_workers=4 * len(parts)) as pool:
-        processes = {part.site: pool.submit(_asked, supervised, part.directory / SOCKET) for part in parts}
+        sites = {part.site: pool.submit(_site, part.site, part.directory / SOCKET) for part in parts}
         agents = {name: pool.submit(_asked, doors.agent_status, name) for name in names}
         nodes = {name: pool.submit(_asked, doors.patroni, name) for name in names}
         clusters = [pool.submit(_asked, doors.cluster, name) for name in names]
@@ -150,7 +153,7 @@ def observe(manifest: Manifest, doors: Doors | None = None) -> DeploymentStatus:
         directory=str(manifest.directory),
         active=active[0] if len(active) == 1 else None,
         regions=regions,
-        sites=[_site(name, *answer.result()) for name, answer in processes.items()],
+        sites=[site.result() for site in sites.values()],
         toxiproxy=manifest.wan.toxiproxy,
         links=_links(manifest, proxies.result()[0]),
     )
@@ -164,18 +167,18 @@ def _asked(question: Callable[_P, _T], *about: _P.args, **more: _P.kwargs) -> tu
         return None, str(error)
 
 
-def _site(name: str, entries: Sequence[Mapping[str, Any]] | None, error: str) -> SiteStatus:
+def _site(name: str, socket: Path) -> SiteStatus:
+    try:
+        seen = supervisor.status(socket)
+    except PartError as error:
+        return SiteStatus(name, False, (), str(error))
+    if seen is None:
+        return SiteStatus(name, False, (), "no answer")
     processes = [
-        ProcessStatus(
-            name=str(entry.get("name", "")),
-            running=bool(entry.get("is_running")),
-            ready={"Ready": True, "Not Ready": False}.get(str(entry.get("is_ready"))),
-            restarts=int(entry.get("restarts") or 0),
-            pid=int(entry["pid"]) if entry.get("is_running") and entry.get("pid") else None,
-        )
-        for entry in entries or ()
+        ProcessStatus(one.name, one.running, one.status, one.restarts, one.pid if one.running else None)
+        for _, one in sorted(seen.items())
     ]
-    return SiteStatus(name, entries is not None, sorted(processes, key=lambda process: process.name), error)
+    return SiteStatus(name, True, processes)
 
 
 def _members(clusters: Sequence[Mapping[str, Any]]) -> Mapping[str, Mapping[str, Any]]:

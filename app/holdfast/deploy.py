@@ -93,7 +93,7 @@ def down(stack: str, state: Path | None, json_: bool) -> None:
     """
     from holdfast.progress import shown
     from infra.automation import Deployment
-    from infra.leftovers import leftovers, ports
+    from infra.local.leftovers import known_ports, leftovers
 
     console = Console(stderr=json_)
     with fails_as(json_):
@@ -104,10 +104,10 @@ def down(stack: str, state: Path | None, json_: bool) -> None:
             else:
                 console.print(f"nothing is deployed in {deployment.directory}", highlight=False)
             return
-        known_ports = ports(deployment.directory)
+        used_ports = known_ports(deployment.directory)
         with shown(console) as listener:
             outcome = deployment.destroy(listener)
-        left = leftovers(deployment.directory, known_ports)
+        left = leftovers(deployment.directory, used_ports)
     if left:
         refuse(DOES_NOT_HOLD, f"not everything is gone: {left}. Repeat `holdfast down`", json_=json_)
     if json_:

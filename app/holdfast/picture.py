@@ -57,7 +57,7 @@ def _processes(site: SiteStatus) -> Text:
         return Text(f"none: {site.error}", "red")
     text = Text()
     for process in site.processes:
-        style = "dim" if not process.running else "red" if process.ready is False else "green"
+        style = "green" if process.running else "dim"
         restarts = f" (restarted {process.restarts}×)" if process.restarts else ""
         text.append(f"{'●' if process.running else '○'} {process.name}{restarts}  ", style)
     return text
