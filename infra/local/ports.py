@@ -48,9 +48,7 @@ def _names() -> Iterator[str]:
             f"{region}.scheduler{kind}" for kind in ("", "-health", "-metrics", "-etcd", "-etcd-peer")
         )
         for number in range(1, MAX_WORKERS + 1):
-            yield from (
-                f"{region}.daprd-{number}-{kind}" for kind in ("grpc", "http", "internal", "metrics")
-            )
+            yield from (f"{region}.daprd-{number}-{kind}" for kind in ("grpc", "http", "internal", "metrics"))
 
 
 def load(directory: Path) -> Ports | None:

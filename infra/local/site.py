@@ -65,9 +65,7 @@ class Site:
     @property
     def ports(self) -> Mapping[str, int]:
         return {
-            f"{self.name} {name}": port
-            for process in self.processes
-            for name, port in process.ports.items()
+            f"{self.name} {name}": port for process in self.processes for name, port in process.ports.items()
         }
 
     def supervision(self) -> str:

@@ -175,9 +175,7 @@ def _start_supervisor(site: Site) -> None:
             )
         return status(site.socket), "no answer on its socket"
 
-    await_true(
-        f"the supervisor of {site.name}", look, _START_SECONDS, lambda: log_tail(site, "supervisor")
-    )
+    await_true(f"the supervisor of {site.name}", look, _START_SECONDS, lambda: log_tail(site, "supervisor"))
 
 
 def _base_environment(site: Site) -> dict[str, str]:

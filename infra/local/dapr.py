@@ -1,0 +1,244 @@
+"""A region's Dapr: mTLS under the shared root, identities only for holders of a token, signed histories.
+
+The scheduler and the sidecars do not start by themselves: the region agent starts them where the database is
+primary.
+"""
+
+from __future__ import annotations
+
+import yaml
+
+from infra.local.identity import TRUST_DOMAIN, Authority, KeyPair
+from infra.local.files import PUBLIC, exclusively, make_directory, write
+from infra.local.layout import SITE_NAMES, Layout
+from infra.local.postgres import dsn
+from infra.local.site import Process
+from infra.local.tokens import CONTROL_NAMESPACE, TokenIssuer
+from infra.toolchain import require
+
+__all__ = ["APP_ID", "processes", "sidecar_names", "write_files"]
+
+APP_ID = "refund-desk"
+"""The same in both regions: the keys of workflow state contain it."""
+
+_NAMESPACE = "default"
+_APP_TRUST_DOMAIN = "public"
+_IDENTITIES = {
+    "placement": (TRUST_DOMAIN, CONTROL_NAMESPACE, "dapr-placement"),
+    "scheduler": (TRUST_DOMAIN, CONTROL_NAMESPACE, "dapr-scheduler"),
+    "daprd": (_APP_TRUST_DOMAIN, _NAMESPACE, APP_ID),
+}
+_POOL = 30
+"""Connections per sidecar; more than the default of 4, which costs throughput across a WAN."""
+
+
+def sidecar_names(layout: Layout) -> list[str]:
+    return [f"daprd-{number}" for number in range(1, layout.settings.workers + 1)]
+
+
+def write_files(layout: Layout, region: str) -> bool:
+    """Whether a file changed."""
+    name = SITE_NAMES[region]
+    issuer = make_directory(layout.config(name, "issuer"), layout.account, 0o750)
+    resources = make_directory(layout.config(name, "resources"), layout.account, 0o750)
+    pair = KeyPair(issuer / "issuer.crt", issuer / "issuer.key")
+    with exclusively(layout.root):
+        authority, tokens = Authority(layout.pki), TokenIssuer(layout.pki)
+        changed = authority.issuer(pair, f"Holdfast {name} issuer", layout.account)
+    changed |= write(issuer / "ca.crt", authority.root, layout.account, PUBLIC)
+    changed |= layout.write(layout.config(name, "token-keys.json"), tokens.key_set())
+    for process, identity in _IDENTITIES.items():
+        path = layout.config(name, f"{process}.token")
+        if changed or not path.exists():
+            changed |= layout.write(path, tokens.token(*identity))
+    changed |= layout.write(layout.config(name, "sentry.yaml"), _yaml(_sentry(layout, name)))
+    changed |= layout.write(layout.config(name, "daprd.yaml"), _yaml(_sidecar(layout, name)))
+    store = _yaml(_state_store(layout, region))
+    return changed | layout.write(resources / "statestore.yaml", store)
+
+
+def processes(layout: Layout, region: str) -> tuple[Process, ...]:
+    """Sentry, placement, scheduler and the sidecars."""
+    name, ports = SITE_NAMES[region], layout.ports
+    found = require(["sentry", "placement", "scheduler", "daprd"])
+
+    def own(process: str, *kinds: str) -> dict[str, int]:
+        return {f"{process}{kind}": ports[f"{region}.{process}{kind}"] for kind in ("", *kinds)}
+
+    def process_of(
+        process: str, options: dict[str, object], autostart: bool, used: dict[str, int]
+    ) -> Process:
+        return Process(
+            process,
+            (str(found[process]), *_flags(options)),
+            {"NAMESPACE": CONTROL_NAMESPACE, "GOGC": "50", **_token(layout, name, process)},
+            autostart=autostart,
+            stop_seconds=5,
+            ports=used,
+        )
+
+    sentry_address = layout.address(f"{region}.sentry")
+    trusting = {
+        "tls-enabled": True,
+        "sentry-address": sentry_address,
+        "trust-anchors-file": layout.ca,
+        "trust-domain": TRUST_DOMAIN,
+        "mode": "standalone",
+        "listen-address": "127.0.0.1",
+    }
+    sentry = process_of(
+        "sentry",
+        {
+            **_served(layout, region, "sentry"),
+            "listen-address": "127.0.0.1",
+            "issuer-credentials": layout.config(name, "issuer"),
+            "trust-domain": TRUST_DOMAIN,
+            "mode": "standalone",
+            "config": layout.config(name, "sentry.yaml"),
+        },
+        True,
+        own("sentry", "-health", "-metrics"),
+    )
+    placement = process_of(
+        "placement",
+        {
+            **_served(layout, region, "placement"),
+            **trusting,
+            "initial-cluster": f"dapr-placement-0={layout.address(f'{region}.placement-raft')}",
+        },
+        True,
+        own("placement", "-health", "-metrics", "-raft"),
+    )
+    scheduler = process_of(
+        "scheduler",
+        {
+            **_served(layout, region, "scheduler"),
+            **trusting,
+            "etcd-client-port": ports[f"{region}.scheduler-etcd"],
+            "etcd-client-listen-address": "127.0.0.1",
+            "etcd-initial-cluster": (
+                f"dapr-scheduler-server-0=http://localhost:{ports[f'{region}.scheduler-etcd-peer']}"
+            ),
+            "etcd-data-dir": layout.data(name) / "scheduler",
+            "override-broadcast-host-port": layout.address(f"{region}.scheduler"),
+        },
+        False,
+        own("scheduler", "-health", "-metrics", "-etcd", "-etcd-peer"),
+    )
+    sidecars = (_daprd(layout, region, sidecar, str(found["daprd"])) for sidecar in sidecar_names(layout))
+    return (sentry, placement, scheduler, *sidecars)
+
+
+def _daprd(layout: Layout, region: str, sidecar: str, program: str) -> Process:
+    name = SITE_NAMES[region]
+
+    def port(kind: str) -> int:
+        return layout.ports[f"{region}.{sidecar}-{kind}"]
+
+    token = layout.config(name, "dapr-api-token").read_text(encoding="utf-8").strip()
+    options = {
+        "app-id": APP_ID,
+        "dapr-grpc-port": port("grpc"),
+        "dapr-http-port": port("http"),
+        "dapr-internal-grpc-port": port("internal"),
+        "metrics-port": port("metrics"),
+        "metrics-listen-address": "127.0.0.1",
+        "dapr-listen-addresses": "127.0.0.1",
+        "dapr-internal-grpc-listen-address": "127.0.0.1",
+        "placement-host-address": layout.address(f"{region}.placement"),
+        "scheduler-host-address": layout.address(f"{region}.scheduler"),
+        "resources-path": layout.config(name, "resources"),
+        "config": layout.config(name, "daprd.yaml"),
+        "enable-mtls": True,
+        "sentry-address": layout.address(f"{region}.sentry"),
+        "control-plane-trust-domain": TRUST_DOMAIN,
+        "control-plane-namespace": CONTROL_NAMESPACE,
+        "max-body-size": layout.settings.max_body_size,
+        "log-level": "info",
+    }
+    return Process(
+        sidecar,
+        (program, *_flags(options)),
+        {
+            "NAMESPACE": _NAMESPACE,
+            "DAPR_TRUST_ANCHORS": layout.ca.read_text(encoding="utf-8"),
+            "DAPR_API_TOKEN": token,
+            **_token(layout, name, "daprd"),
+        },
+        autostart=False,
+        stop_seconds=5,
+        ports={f"{sidecar} {kind}": port(kind) for kind in ("grpc", "http", "internal", "metrics")},
+    )
+
+
+def _served(layout: Layout, region: str, process: str) -> dict[str, object]:
+    return {
+        "port": layout.ports[f"{region}.{process}"],
+        "healthz-port": layout.ports[f"{region}.{process}-health"],
+        "healthz-listen-address": "127.0.0.1",
+        "metrics-port": layout.ports[f"{region}.{process}-metrics"],
+        "metrics-listen-address": "127.0.0.1",
+        "log-level": "info",
+    }
+
+
+def _token(layout: Layout, name: str, process: str) -> dict[str, str]:
+    if process not in _IDENTITIES:
+        return {}
+    return {"DAPR_SENTRY_TOKEN_FILE": str(layout.config(name, f"{process}.token"))}
+
+
+def _flags(options: dict[str, object]) -> list[str]:
+    return [f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()]
+
+
+def _sentry(layout: Layout, name: str) -> dict[str, object]:
+    validator = {"name": "jwks", "options": {"source": str(layout.config(name, "token-keys.json"))}}
+    return _configuration("sentry", {"mtls": {"tokenValidators": [validator]}})
+
+
+def _sidecar(layout: Layout, name: str) -> dict[str, object]:
+    resolution = {
+        "component": "sqlite",
+        "version": "v1",
+        "configuration": {"connectionString": str(layout.data(name) / "name-resolution.db")},
+    }
+    features = [{"name": "WorkflowHistorySigning", "enabled": True}]
+    spec: dict[str, object] = {
+        "features": features,
+        "nameResolution": resolution,
+        "tracing": {"samplingRate": "0"},
+    }
+    return _configuration("holdfast", spec)
+
+
+def _configuration(name: str, spec: dict[str, object]) -> dict[str, object]:
+    return {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Configuration",
+        "metadata": {"name": name},
+        "spec": spec,
+    }
+
+
+def _state_store(layout: Layout, region: str) -> dict[str, object]:
+    metadata = {
+        "connectionString": dsn(layout, region),
+        "actorStateStore": "true",
+        "maxConns": str(_POOL),
+        "connectionMaxIdleTime": "5m",
+    }
+    return {
+        "apiVersion": "dapr.io/v1alpha1",
+        "kind": "Component",
+        "metadata": {"name": "statestore"},
+        "spec": {
+            "type": "state.postgresql",
+            "version": "v2",
+            "metadata": [{"name": key, "value": value} for key, value in metadata.items()],
+        },
+    }
+
+
+def _yaml(document: dict[str, object]) -> str:
+    return yaml.safe_dump(document, sort_keys=False, width=4096)
