@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -218,30 +219,27 @@ class Deployment:
 
     def _run(self, work: Callable[[], _T]) -> _T:
         """Runs Pulumi beside this thread: Ctrl-C lets the parts in progress end, a second one does not."""
-        done: list[_T] = []
-        failed: list[BaseException] = []
+        result: Future[_T] = Future()
 
-        def target() -> None:
+        def run() -> None:
             try:
-                done.append(work())
+                result.set_result(work())
             except BaseException as error:
-                failed.append(error)
+                result.set_exception(error)
 
-        thread = threading.Thread(target=target, name="pulumi")
-        thread.start()
-        interrupts = 0
-        while thread.is_alive():
+        threading.Thread(target=run, name="pulumi").start()
+        interrupted = False
+        while not result.done():
             try:
-                thread.join(0.1)
+                # Not `Thread.join`: an interrupt there makes the thread pass for ended.
+                wait([result], timeout=0.1)
             except KeyboardInterrupt:
-                interrupts += 1
+                interrupted = True
                 if self._command is not None:
                     self._command.interrupt()
-        if interrupts:
+        if interrupted:
             raise KeyboardInterrupt
-        if failed:
-            raise failed[0]
-        return done[0]
+        return result.result()
 
 
 def _forget_pending(stack: Stack) -> None:
