@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import yaml
 
-from infra.local.identity import TRUST_DOMAIN, Authority, KeyPair
 from infra.local.files import PUBLIC, exclusively, make_directory, write
+from infra.local.identity import TRUST_DOMAIN, Authority, KeyPair
 from infra.local.layout import SITE_NAMES, Layout
 from infra.local.postgres import dsn
 from infra.local.site import Process
@@ -52,7 +52,7 @@ def write_files(layout: Layout, region: str) -> bool:
         if changed or not path.exists():
             changed |= layout.write(path, tokens.token(*identity))
     changed |= layout.write(layout.config(name, "sentry.yaml"), _yaml(_sentry(layout, name)))
-    changed |= layout.write(layout.config(name, "daprd.yaml"), _yaml(_sidecar(layout, name)))
+    changed |= layout.write(layout.config(name, "daprd.yaml"), _yaml(_sidecar()))
     store = _yaml(_state_store(layout, region))
     return changed | layout.write(resources / "statestore.yaml", store)
 
@@ -95,9 +95,11 @@ def processes(layout: Layout, region: str) -> tuple[Process, ...]:
             "trust-domain": TRUST_DOMAIN,
             "mode": "standalone",
             "config": layout.config(name, "sentry.yaml"),
+            # It would listen on every interface, whatever it is told.
+            "enable-metrics": False,
         },
         True,
-        own("sentry", "-health", "-metrics"),
+        own("sentry", "-health"),
     )
     placement = process_of(
         "placement",
@@ -163,6 +165,8 @@ def _daprd(layout: Layout, region: str, sidecar: str, program: str) -> Process:
             "NAMESPACE": _NAMESPACE,
             "DAPR_TRUST_ANCHORS": layout.ca.read_text(encoding="utf-8"),
             "DAPR_API_TOKEN": token,
+            # Where the other sidecars reach this one; else it is the machine's own address.
+            "DAPR_HOST_IP": "127.0.0.1",
             **_token(layout, name, "daprd"),
         },
         autostart=False,
@@ -189,7 +193,8 @@ def _token(layout: Layout, name: str, process: str) -> dict[str, str]:
 
 
 def _flags(options: dict[str, object]) -> list[str]:
-    return [f"--{key}" if value is True else f"--{key}={value}" for key, value in options.items()]
+    shown = {True: "true", False: "false"}
+    return [f"--{key}={shown[value] if isinstance(value, bool) else value}" for key, value in options.items()]
 
 
 def _sentry(layout: Layout, name: str) -> dict[str, object]:
@@ -197,15 +202,12 @@ def _sentry(layout: Layout, name: str) -> dict[str, object]:
     return _configuration("sentry", {"mtls": {"tokenValidators": [validator]}})
 
 
-def _sidecar(layout: Layout, name: str) -> dict[str, object]:
-    resolution = {
-        "component": "sqlite",
-        "version": "v1",
-        "configuration": {"connectionString": str(layout.data(name) / "name-resolution.db")},
-    }
-    features = [{"name": "WorkflowHistorySigning", "enabled": True}]
+def _sidecar() -> dict[str, object]:
+    # Workflows find each other through placement. Of the resolvers in a stable build this is the only one
+    # that neither listens nor sends anything; the default would answer multicast on every interface.
+    resolution = {"component": "kubernetes", "configuration": {"clusterDomain": "invalid"}}
     spec: dict[str, object] = {
-        "features": features,
+        "features": [{"name": "WorkflowHistorySigning", "enabled": True}],
         "nameResolution": resolution,
         "tracing": {"samplingRate": "0"},
     }

@@ -1,4 +1,4 @@
-"""One member of the lease store: TLS with client certificates to everybody, peers only over the WAN's links."""
+"""A member of the lease store demands a certificate of everybody, and reaches its peers only over WAN links."""
 
 from __future__ import annotations
 

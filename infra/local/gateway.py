@@ -22,7 +22,7 @@ Routes = dict[str, str]
 async def serve(ports: dict[int, Routes]) -> list[asyncio.Server]:
     """A proxy on each loopback port, with its own routes."""
 
-    def handler(routes: Routes):  # noqa: ANN202 - the callback's own type is long and says nothing
+    def handler(routes: Routes):
         async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
             try:
                 await _connection(reader, writer, routes)
@@ -67,7 +67,7 @@ async def _pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
-async def _until_either(*pumps) -> None:  # noqa: ANN002 - coroutines
+async def _until_either(*pumps) -> None:
     """A link that is cut closes both directions, so that the member notices at once."""
     tasks = [asyncio.ensure_future(pump) for pump in pumps]
     try:
@@ -78,10 +78,8 @@ async def _until_either(*pumps) -> None:  # noqa: ANN002 - coroutines
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _run(path: str) -> None:
-    with open(path, encoding="utf-8") as file:
-        config = json.load(file)
-    servers = await serve({int(port): routes for port, routes in config["ports"].items()})
+async def _run(ports: dict[int, Routes]) -> None:
+    servers = await serve(ports)
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
@@ -90,7 +88,9 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m infra.local.gateway")
     parser.add_argument("--config", required=True)
     try:
-        asyncio.run(_run(parser.parse_args(argv).config))
+        with open(parser.parse_args(argv).config, encoding="utf-8") as file:
+            config = json.load(file)
+        asyncio.run(_run({int(port): routes for port, routes in config["ports"].items()}))
     except (OSError, ValueError, KeyError) as error:
         print(f"the gateway cannot start: {error}", file=sys.stderr)
         return 2

@@ -18,7 +18,7 @@ from infra.local.site import Process, Site
 from infra.toolchain.account import Account, ensure_account
 from infra.topology import Settings
 
-__all__ = ["Layout", "SITE_NAMES"]
+__all__ = ["SITE_NAMES", "Layout"]
 
 SITE_NAMES = {"a": "region-a", "b": "region-b", "w": "witness"}
 """Each place that links name, and the site there."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,11 +16,13 @@ from pathlib import Path
 import psutil
 import yaml
 
+from infra.local.errors import PartError
 from infra.toolchain.account import Account
 
 __all__ = ["Process", "Site", "kill_site", "members"]
 
 _SIGTERM = int(signal.SIGTERM)
+_KILL_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -94,6 +97,7 @@ class Site:
                 "no_metadata": True,
                 "no_color": True,
                 "flush_each_line": True,
+                "fields_order": ["message"],
             },
             "disabled": not process.autostart,
             "disable_ansi_colors": True,
@@ -131,14 +135,20 @@ def members(site: str, directory: Path, deployment: Path) -> list[psutil.Process
 def kill_site(site: str, directory: Path, deployment: Path) -> list[psutil.Process]:
     """SIGKILL to every process of the site at once, again until none is left; answers with all it killed."""
     killed: dict[int, psutil.Process] = {}
+    deadline = time.monotonic() + _KILL_SECONDS
     while alive := members(site, directory, deployment):
+        if time.monotonic() > deadline:
+            raise PartError(
+                f"{site}: {', '.join(f'{one.name()} ({one.pid})' for one in alive)} still ran "
+                f"{_KILL_SECONDS:g} s after SIGKILL: see what the kernel waits for, then repeat"
+            )
         for process in alive:
             try:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
             killed[process.pid] = process
-        psutil.wait_procs(alive, timeout=1.0)
+        time.sleep(0.01)
     return list(killed.values())
 
 

@@ -150,7 +150,8 @@ def _start_supervisor(site: Site) -> None:
     check_free(site.ports)
     for name in ("", "logs", "data", "supervisor"):
         make_directory(site.directory / name, site.account, 0o750 if name else 0o755)
-    write(site.directory / CONFIGURATION, site.supervision(), site.account)
+    if site.processes:  # else it starts again what it was last told to run
+        write(site.directory / CONFIGURATION, site.supervision(), site.account)
     program = require(["process-compose"])["process-compose"]
     command = [str(program), "up", "-f", CONFIGURATION, "-U", "-u", site.socket.name]
     command += ["-L", "logs/supervisor.log", "-t=false", "--keep-project", "--disable-dotenv"]

@@ -9,7 +9,7 @@ import contextlib
 import secrets
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import httpx
@@ -17,9 +17,9 @@ import httpx
 from infra.local import payments, region, wan, witness
 from infra.local.errors import PartError
 from infra.local.files import check_reachable, exclusively, make_directory, write
-from infra.local.health import Looker, Sight
+from infra.local.health import Looker
 from infra.local.identity import Authority
-from infra.local.layout import SITE_NAMES, Layout
+from infra.local.layout import Layout
 from infra.local.manifest import write_manifest
 from infra.local.ports import FILE as PORTS_FILE
 from infra.local.ports import load
@@ -167,9 +167,8 @@ def _write_files(part: str, layout: Layout) -> bool:
 def _await_ready(part: str, site: Site, layout: Layout, progress: Progress) -> None:
     said = ""
     with Looker(layout) as look:
-        if part == wan.NAME:
-            if look.processes(site).good and not look.links().good:
-                wan.reset(layout)
+        if part == wan.NAME and look.processes(site).good and not look.links().good:
+            wan.reset(layout)
         deadline = _REGION_SECONDS if part.startswith("region") else _SITE_SECONDS
 
         def seen() -> tuple[bool | None, str]:
@@ -191,7 +190,7 @@ def _await_ready(part: str, site: Site, layout: Layout, progress: Progress) -> N
                 raise PartError(f"Patroni refused its settings ({error}): repeat `holdfast up`") from error
 
 
-def _sights(part: str, site: Site, look: Looker, *, converging: bool = False):  # noqa: ANN202
+def _sights(part: str, site: Site, look: Looker, *, converging: bool = False):
     yield look.processes(site)
     if part == wan.NAME:
         yield look.links()
