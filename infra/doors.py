@@ -62,7 +62,7 @@ class Doors:
         try:
             response = self._certified.post(url, json=body, timeout=timeout)
         except httpx.HTTPError as error:
-            raise Unanswered(f"no answer ({error or type(error).__name__})") from error
+            raise Unanswered(_reason(error)) from error
         if response.status_code != httpx.codes.OK:
             raise Unanswered(f"refused ({response.status_code}): {response.text.strip()}")
         return response.text.strip()
@@ -79,7 +79,15 @@ def _answer(client: httpx.Client, url: str, also: tuple[int, ...] = ()) -> Mappi
             raise Unanswered(f"answered {response.status_code}")
         body = response.json()
     except (httpx.HTTPError, ValueError) as error:
-        raise Unanswered(f"no answer ({error or type(error).__name__})") from error
+        raise Unanswered(_reason(error)) from error
     if not isinstance(body, dict):
         raise Unanswered("answered with something that is not an object")
     return cast("Mapping[str, Any]", body)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, httpx.TimeoutException):
+        return "no answer in time"
+    if isinstance(error, httpx.ConnectError) and "refused" in str(error):
+        return "no answer: nothing listens"
+    return f"no answer: {error or type(error).__name__}"

@@ -67,14 +67,14 @@ def up(stack: str, state: Path | None, overrides: tuple[str, ...], preview: bool
         return
     if preview:
         for part, operation in outcome.changes.items():
-            console.print(f"{part:<9} {_WOULD.get(operation, operation)}", highlight=False)
+            _say(console, f"{part:<9} {_WOULD.get(operation, operation)}")
         return
-    console.print(f"{_changes(outcome)} in {outcome.seconds:.1f} s", highlight=False)
+    _say(console, f"{_changes(outcome)} in {outcome.seconds:.1f} s")
     for region in ("a", "b"):
         console.print(
             f"  API of region {region}   {outcome.outputs.get(f'api_{region}', '')}", highlight=False
         )
-    console.print("next: `holdfast status`, `holdfast run tickets.jsonl`, `holdfast drill region-loss`")
+    _say(console, "next: `holdfast status`, `holdfast run tickets.jsonl`, `holdfast drill region-loss`")
 
 
 @click.command(
@@ -102,7 +102,7 @@ def down(stack: str, state: Path | None, json_: bool) -> None:
             if json_:
                 emit({"ok": True, "changes": {}})
             else:
-                console.print(f"nothing is deployed in {deployment.directory}", highlight=False)
+                _say(console, f"nothing is deployed in {deployment.directory}")
             return
         used_ports = known_ports(deployment.directory)
         with shown(console) as listener:
@@ -177,7 +177,7 @@ def switchover(stack: str, state: Path | None, to: str | None, timeout: float, j
     console = Console(stderr=json_)
 
     def ended(phase: Phase) -> None:
-        console.print(f"{phase.seconds:6.1f} s  {phase.name}", highlight=False)
+        _say(console, f"{phase.seconds:6.1f} s  {phase.name}")
 
     with fails_as(json_), Doors(Manifest.load(deployment_directory(stack, state))) as doors:
         moved = switch_over(doors, to, ended, timeout)
@@ -185,7 +185,7 @@ def switchover(stack: str, state: Path | None, to: str | None, timeout: float, j
         phases = [{"name": phase.name, "seconds": phase.seconds} for phase in moved.phases]
         emit({"ok": True, "from": moved.source, "to": moved.target, "epoch": moved.epoch, "phases": phases})
     else:
-        console.print(f"region {moved.target} is active, epoch {moved.epoch}", highlight=False)
+        _say(console, f"region {moved.target} is active, epoch {moved.epoch}")
 
 
 def _settings(overrides: tuple[str, ...]) -> dict[str, str]:
@@ -210,8 +210,15 @@ def _told(outcome: Outcome) -> dict[str, object]:
     }
 
 
+def _say(console: Console, line: str) -> None:
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _changes(outcome: Outcome) -> str:
     counts = Counter(operation for operation in outcome.changes.values() if operation != "same")
     if not counts:
         return "nothing changed: all parts are up"
-    return ", ".join(f"{count} parts {_DID.get(operation, operation)}" for operation, count in counts.items())
+    return ", ".join(
+        f"{count} {'part' if count == 1 else 'parts'} {_DID.get(operation, operation)}"
+        for operation, count in counts.items()
+    )

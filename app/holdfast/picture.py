@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.panel import Panel
 from rich.table import Table
@@ -18,7 +17,6 @@ if TYPE_CHECKING:
 __all__ = ["draw"]
 
 _COLOURS = {"active": "green", "activating": "yellow", "standby": "cyan"}
-_WIDTH = 46
 
 
 def draw(status: DeploymentStatus, problems: Sequence[Problem]) -> RenderableType:
@@ -28,12 +26,20 @@ def draw(status: DeploymentStatus, problems: Sequence[Problem]) -> RenderableTyp
     others = [_site(site) for name, site in sites.items() if not name.startswith("region-")]
     parts: list[RenderableType] = [
         Text.assemble("deployment ", (status.name, "bold"), (f"  {status.directory}", "dim")),
-        Columns(regions, padding=(0, 1)),
+        _beside(regions),
         Text(f"replication  {_replication(status)}"),
         Text(f"links        {_links(status.links)}"),
         *others,
     ]
     return Group(*parts, _verdict(problems))
+
+
+def _beside(panels: Sequence[RenderableType]) -> Table:
+    grid = Table.grid(expand=True)
+    for _ in panels:
+        grid.add_column(ratio=1)
+    grid.add_row(*panels)
+    return grid
 
 
 def _region(region: RegionStatus, site: SiteStatus | None) -> Panel:
@@ -49,7 +55,7 @@ def _region(region: RegionStatus, site: SiteStatus | None) -> Panel:
     grid.add_row("API", region.api)
     if site is not None:
         grid.add_row("processes", _processes(site))
-    return Panel(grid, title=f"region {region.name}", border_style=colour, width=_WIDTH)
+    return Panel(grid, title=f"region {region.name}", border_style=colour)
 
 
 def _processes(site: SiteStatus) -> Text:
