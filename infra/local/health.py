@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 import httpx
+import psycopg
 
 from infra.local import postgres, wan
 from infra.local.layout import Layout
@@ -107,9 +108,21 @@ class Looker:
         role, state = node.get("role"), node.get("state")
         streams = node.get("replication_state")
         detail = f"its database is {role}, {state}{f', {streams}' if streams else ''}"
+        if role == "primary" and state == "running":
+            # While it bootstraps it is primary already, and has neither the app's role nor its database.
+            return self._accepts_app(region, detail)
         if role == "primary":
-            return Sight(state == "running", detail)
+            return Sight(False, detail)
         return Sight(streams == "streaming", detail)
+
+    def _accepts_app(self, region: str, detail: str) -> Sight:
+        parts = postgres.dsn(self._layout, region)
+        try:
+            with psycopg.connect(parts, connect_timeout=2) as connection:
+                connection.execute("select 1")
+        except psycopg.Error as error:
+            return Sight(False, f"{detail}, and refuses the app ({str(error).strip().splitlines()[-1]})")
+        return Sight(True, detail)
 
     def synchronous(self, region: str) -> Sight:
         """`database`, and a standby is synchronous: a loss of the primary would lose nothing."""
