@@ -71,9 +71,7 @@ def up(stack: str, state: Path | None, overrides: tuple[str, ...], preview: bool
         return
     _say(console, f"{_changes(outcome)} in {outcome.seconds:.1f} s")
     for region in ("a", "b"):
-        console.print(
-            f"  API of region {region}   {outcome.outputs.get(f'api_{region}', '')}", highlight=False
-        )
+        _say(console, f"  API of region {region}   {outcome.outputs.get(f'api_{region}', '')}")
     _say(console, "next: `holdfast status`, `holdfast run tickets.jsonl`, `holdfast drill region-loss`")
 
 
@@ -113,9 +111,7 @@ def down(stack: str, state: Path | None, json_: bool) -> None:
     if json_:
         emit({"ok": True, **_told(outcome)})
     else:
-        console.print(
-            f"gone in {outcome.seconds:.1f} s: no process, no port, no file is left", highlight=False
-        )
+        _say(console, f"gone in {outcome.seconds:.1f} s: no process, no port, no file is left")
 
 
 @click.command(

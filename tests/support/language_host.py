@@ -64,10 +64,11 @@ class LanguageHost(LanguageServer):
 def install(directory: Path) -> Path:
     """Writes the plugins that a Pulumi without any needs into `directory`, to be put on PATH."""
     directory.mkdir(parents=True, exist_ok=True)
-    python = shlex.quote(sys.executable)
+    # Like the real one, the plugin looks for the environment from its working directory.
+    environment = '"$PULUMI_RUNTIME_VIRTUALENV/bin/python"'
     scripts = {
-        "pulumi-language-python": f'exec {python} -u {shlex.quote(__file__)} "$@"',
-        "pulumi-resource-pulumi-python": f'exec {python} -u -m pulumi.dynamic "$@"',
+        "pulumi-language-python": f'exec {shlex.quote(sys.executable)} -u {shlex.quote(__file__)} "$@"',
+        "pulumi-resource-pulumi-python": f'exec {environment} -u -m pulumi.dynamic "$@"',
     }
     for name, command in scripts.items():
         path = directory / name
