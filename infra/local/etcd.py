@@ -1,6 +1,11 @@
-"""A member of the lease store demands a certificate of everybody, and reaches its peers only over WAN links."""
+"""A lease store member demands a certificate of everybody, and reaches its peers only over WAN links."""
 
 from __future__ import annotations
+
+import ssl
+from typing import Any, cast
+
+import httpx
 
 from infra.local.identity import peer_host
 from infra.local.layout import SITE_NAMES, Layout
@@ -8,7 +13,9 @@ from infra.local.links import SITES
 from infra.local.site import Process
 from infra.toolchain import require
 
-__all__ = ["member"]
+__all__ = ["member", "rejoin"]
+
+_STATE_FILE = "etcd-cluster-state"
 
 
 def member(layout: Layout, where: str) -> Process:
@@ -26,7 +33,7 @@ def member(layout: Layout, where: str) -> Process:
         "listen-peer-urls": f"https://127.0.0.1:{peer}",
         "initial-advertise-peer-urls": f"https://{_peer(layout, where)}",
         "initial-cluster": cluster,
-        "initial-cluster-state": "new",
+        "initial-cluster-state": _state(layout, where),
         "initial-cluster-token": f"holdfast-{layout.settings.name}",
         "heartbeat-interval": "100",
         "election-timeout": "1000",
@@ -56,3 +63,41 @@ def member(layout: Layout, where: str) -> Process:
 
 def _peer(layout: Layout, where: str) -> str:
     return f"{peer_host(where)}:{layout.ports[f'{where}.etcd-peer']}"
+
+
+def rejoin(layout: Layout, where: str) -> bool:
+    """Whether the member had lost its data and was announced to the others as a new one.
+
+    A member that comes back empty under its old identity could vote against what it has voted for before.
+    """
+    name = SITE_NAMES[where]
+    if (layout.data(name) / "etcd").exists():
+        return False
+    context = ssl.create_default_context(cafile=str(layout.ca))
+    context.load_cert_chain(layout.client.certificate, layout.client.key)
+    with httpx.Client(verify=context, timeout=2.0, trust_env=False) as client:
+        for other in (site for site in SITES if site != where):
+            url = f"{layout.url(f'{other}.etcd')}/v3/cluster/member"
+            try:
+                answer = cast("dict[str, Any]", _post(client, f"{url}/list", {}))
+                # A member that has never started has no name yet: it still joins as it was declared.
+                known = [one for one in answer.get("members", []) if one.get("name") == where]
+                if not known:
+                    return False
+                _post(client, f"{url}/remove", {"ID": known[0]["ID"]})
+                _post(client, f"{url}/add", {"peerURLs": [f"https://{_peer(layout, where)}"]})
+            except (httpx.HTTPError, ValueError):
+                continue
+            layout.write(layout.config(name, _STATE_FILE), "existing\n")
+            return True
+    return False
+
+
+def _post(client: httpx.Client, url: str, body: dict[str, Any]) -> object:
+    return client.post(url, json=body).raise_for_status().json()
+
+
+def _state(layout: Layout, where: str) -> str:
+    """Kept beside the data: it decides only how an empty member starts."""
+    path = layout.config(SITE_NAMES[where], _STATE_FILE)
+    return path.read_text(encoding="utf-8").strip() if path.exists() else "new"

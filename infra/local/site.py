@@ -7,6 +7,7 @@ killed, and be proven gone, without trusting its supervisor.
 from __future__ import annotations
 
 import os
+import pwd
 import signal
 import time
 from collections.abc import Mapping
@@ -51,6 +52,13 @@ class Site:
     deployment: Path
     account: Account
     processes: tuple[Process, ...]
+
+    @classmethod
+    def existing(cls, name: str, deployment: Path) -> Site:
+        """A site that was brought up before, to be started again just as it was, or stopped."""
+        directory = deployment / name
+        owner = pwd.getpwuid(directory.stat().st_uid)
+        return cls(name, directory, deployment, Account(owner.pw_name, owner.pw_uid, owner.pw_gid), ())
 
     @property
     def socket(self) -> Path:

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 import httpx
 
-from infra.local import payments, region, wan, witness
+from infra.local import etcd, payments, region, wan, witness
 from infra.local.errors import PartError
 from infra.local.files import check_reachable, exclusively, make_directory, write
 from infra.local.health import Looker
 from infra.local.identity import Authority
-from infra.local.layout import Layout
+from infra.local.layout import SITE_NAMES, Layout
 from infra.local.manifest import write_manifest
 from infra.local.ports import FILE as PORTS_FILE
 from infra.local.ports import load
@@ -38,6 +38,8 @@ _SECRETS = (
     "payments-token",
     *(f"postgres-{of}" for of in ("superuser", "replication", "rewind", "app")),
 )
+
+_MEMBERS = {name: where for where, name in SITE_NAMES.items()}
 
 Progress = Callable[[str], None]
 
@@ -139,6 +141,8 @@ def _root(settings: Settings, progress: Progress) -> dict[str, str]:
 def _site(part: str, settings: Settings, progress: Progress) -> dict[str, str]:
     layout = layout_of(settings)
     changed = _write_files(part, layout)
+    if part in _MEMBERS and etcd.rejoin(layout, _MEMBERS[part]):
+        progress("its lease store's member was lost: joining anew")
     site = site_of(part, layout)
     # What the supervisor was started with decides, not what was written since.
     configuration = site.directory / "process-compose.yaml"

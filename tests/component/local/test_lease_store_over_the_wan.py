@@ -18,7 +18,6 @@ from infra.local.health import Looker
 from infra.local.layout import Layout
 from infra.local.links import LINKS
 
-
 pytestmark = pytest.mark.component
 
 KEY = base64.b64encode(b"probe").decode()
@@ -69,11 +68,10 @@ def wait_for(look: Looker, where: str, wanted: bool, seconds: float = 20.0) -> N
 
 
 def members_status(client: httpx.Client, layout: Layout) -> dict[str, dict[str, Any]]:
-    answers = {
+    return {
         where: client.post(f"{layout.url(f'{where}.etcd')}/v3/maintenance/status", json={}).json()
         for where in ("a", "b", "w")
     }
-    return answers
 
 
 def wait_for_one_leader(client: httpx.Client, layout: Layout, seconds: float = 15.0) -> None:
