@@ -17,6 +17,9 @@ from infra.local import postgres, wan
 from infra.local.health import Looker
 from infra.local.layout import Layout
 from infra.local.links import LINKS
+from infra.local.ports import is_free
+from infra.local.site import Site, kill_site, members
+from infra.local.supervisor import start_site
 
 pytestmark = pytest.mark.component
 
@@ -176,3 +179,18 @@ def test_no_password_is_in_the_database_s_log(wide: Layout, look: Looker) -> Non
         assert value not in log
         shown = subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
         assert value not in shown
+
+
+def test_killing_a_region_ends_its_database_too_and_it_comes_back_from_its_files(
+    wide: Layout, look: Looker
+) -> None:
+    wait_for_database(look)
+    region = Site.existing("region-a", wide.root)
+    names = {one.name() for one in members(region.name, region.directory, region.deployment)}
+    assert {"postgres", "etcd", "process-compose"} <= names
+    kill_site(region.name, region.directory, region.deployment)
+    assert members(region.name, region.directory, region.deployment) == []
+    assert look.patroni("a") is None
+    assert all(is_free(wide.ports[f"a.{name}"]) for name in ("postgres", "patroni", "etcd", "etcd-peer"))
+    start_site(region)
+    wait_for_database(look, 60.0)
