@@ -1,4 +1,4 @@
-"""What a region is told: doors closed to strangers, secrets off the command lines, every line over the WAN."""
+"""What a region is told: closed doors, no secret on a command line, every line over the WAN."""
 
 from __future__ import annotations
 
