@@ -95,8 +95,8 @@ class LocalRegion(Region):
 class LocalTarget:
     """Two regions and a witness as processes on this machine.
 
-    Witness and regions start side by side: the lease store needs two of its three members, so none of them is
-    ready before another one has started.
+    The regions start side by side, on a foundation that is up: a region is ready when its database replicates
+    synchronously, which takes both.
     """
 
     def __init__(self, target: str = TARGET) -> None:
