@@ -1,0 +1,1 @@
+"""A region's HTTP API, and the worker that executes its agent runs."""

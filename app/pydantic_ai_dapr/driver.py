@@ -1,0 +1,107 @@
+"""Drives a coroutine from inside a Dapr workflow, which is a generator that is run from its beginning at each work item.
+
+Between two work items the suspended coroutine is kept in memory, in a bounded table. The next work item replays the
+history against what memory recorded; where they disagree, history wins and the coroutine is run again from the
+beginning. Without the table everything still works, by full replay.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Coroutine, Generator
+from typing import Any
+
+from dapr.ext.workflow import when_any
+
+from pydantic_ai_dapr.run import LiveRun, WorkflowContext
+
+log = logging.getLogger(__name__)
+
+
+class KeptRuns:
+    """At most `limit` suspended runs, the least recently used ones evicted. Safe to use from several threads."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit, self._runs, self._lock = limit, OrderedDict[str, LiveRun](), threading.Lock()
+
+    def take(self, instance_id: str) -> LiveRun | None:
+        """The kept run, which is the caller's from now on."""
+        with self._lock:
+            return self._runs.pop(instance_id, None)
+
+    def keep(self, run: LiveRun) -> None:
+        """Keep a suspended run; what exceeds the limit is unwound here."""
+        with self._lock:
+            self._runs[run.instance_id] = run
+            excess = [self._runs.popitem(last=False)[1] for _ in range(len(self._runs) - self._limit)]
+        for old in excess:
+            old.loop.evict()
+
+    def clear(self) -> None:
+        """Unwind every kept run."""
+        with self._lock:
+            runs, self._runs = list(self._runs.values()), OrderedDict()
+        for run in runs:
+            run.loop.evict()
+
+    def __len__(self) -> int:
+        return len(self._runs)
+
+
+def drive(
+    ctx: WorkflowContext, make: Callable[[], Coroutine[Any, Any, Any]], kept: KeptRuns
+) -> Generator[Any, Any, Any]:
+    """The workflow: run `make()` to its end, each wait of its a wait of the workflow; its result is the workflow's."""
+    run = kept.take(ctx.instance_id) or LiveRun(ctx.instance_id, make, ctx)
+    run.ctx = ctx
+    tasks: list[Any] = []
+    seen: list[tuple[int, object, Exception | None]] = []
+    while True:
+        position = len(seen)
+        if position == len(run.stages) and _ended(run):
+            assert run.root is not None
+            return run.root.result()
+        stage = run.stages[position]
+        tasks.extend(step.issue(ctx) for step in run.steps[len(tasks) : stage.steps])
+        kept.keep(run)
+        first = yield when_any([tasks[number] for number in stage.open])
+        kept.take(ctx.instance_id)
+        number = next(number for number in stage.open if tasks[number] is first)
+        seen.append((number, *_answer(first)))
+        if position == len(run.delivered):
+            run.deliver(*seen[-1])
+        elif run.delivered[position] != seen[-1][:2]:
+            log.warning("run %s: memory disagrees with history, which wins", ctx.instance_id)
+            run.loop.evict()
+            run = _again(ctx, make, seen)
+
+
+def _ended(run: LiveRun) -> bool:
+    """Advance the run; what goes wrong in doing so ends the workflow, and must not leave a suspended coroutine."""
+    try:
+        return run.advance()
+    except Exception:
+        run.loop.evict()
+        raise
+
+
+def _again(
+    ctx: WorkflowContext,
+    make: Callable[[], Coroutine[Any, Any, Any]],
+    seen: list[tuple[int, object, Exception | None]],
+) -> LiveRun:
+    """A fresh run brought to where the history is."""
+    run = LiveRun(ctx.instance_id, make, ctx)
+    for answer in seen:
+        run.advance()
+        run.deliver(*answer)
+    return run
+
+
+def _answer(task: Any) -> tuple[object, Exception | None]:
+    try:
+        return task.get_result(), None
+    except Exception as error:
+        return None, error

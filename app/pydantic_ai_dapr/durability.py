@@ -1,0 +1,243 @@
+"""`DaprDurability`: the capability that makes an agent's model requests and tool calls activities of a Dapr workflow."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from pydantic import TypeAdapter
+from pydantic_ai import Agent
+from pydantic_ai.durable_exec import (
+    JSON_CODEC,
+    BaseDurabilityCapability,
+    BoundDurableOperation,
+    CapabilityOperationId,
+    DurabilityEngineSpec,
+    DurableOperation,
+    EventStreamHandlerId,
+    JournalOperationNamer,
+    ModelCancelSuspendedResponseId,
+    ModelCompactMessagesId,
+    ModelRequestId,
+    ModelRequestParams,
+    RegisteredOperationBackend,
+    RoleBasedOperationConfig,
+    ToolsetCallToolId,
+    conversation_id_from_run_id,
+    replay_scope,
+)
+
+from pydantic_ai_dapr.errors import ErrorValue, rebuild
+from pydantic_ai_dapr.host import Body, Envelope, envelope, opened
+from pydantic_ai_dapr.loop import InlineExecutor
+from pydantic_ai_dapr.retry import Retry
+from pydantic_ai_dapr.run import LiveRun, current_run
+from pydantic_ai_dapr.types import Kind, Operation
+from pydantic_ai_dapr.wire import Boundary, DaprTransports, Deps, LastRequest, model_wire, parameters_wire
+
+ENGINE = DurabilityEngineSpec(
+    engine_name="Dapr Workflow",
+    durable_unit_noun="activity",
+    durable_unit_plural="activities",
+    durable_container_noun="workflow",
+    codec=JSON_CODEC,
+    tool_config_key="dapr",
+    toolset_lifecycles={
+        "function": "enter-outside-durable",
+        "mcp": "enter-outside-durable",
+        "dynamic": "enter-never",
+    },
+    unsupported_runtime_toolset_kinds=frozenset({"function", "mcp", "dynamic"}),
+    accepts_cancellation_token=True,
+)
+LAST_REQUEST = "last-model-request"
+
+
+class ActivityExecutor(Protocol):
+    """Where an activity's body is executed, and the messages of a model request are made whole."""
+
+    def execute(self, operation: Operation, body: Body) -> Envelope: ...
+    async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope: ...
+
+
+Activity = Callable[[Any, Envelope], Envelope]
+
+
+@dataclass
+class _Bound(BoundDurableOperation[Any, Any, Any]):
+    """Calls an operation from inside the workflow, and tries it again as its `Retry` says."""
+
+    declared: DurableOperation[Any, Any, Any]
+    name: str
+    kind: Kind
+    retry: Retry
+
+    @property
+    def operation(self) -> DurableOperation[Any, Any, Any]:
+        return self.declared
+
+    async def __call__(self, params: Any, *, config: object | None = None) -> Any:
+        run = current_run.get()
+        if run is None:
+            raise RuntimeError(f"{self.name} was called outside a durable run")
+        retry = config if isinstance(config, Retry) else self.retry
+        payload = self._payload(run, params)
+        ordinal, label = run.next_ordinal(), self._label(params)
+        attempt = 1
+        while True:
+            operation = Operation(run.notes["run_id"], run.instance_id, ordinal, self.kind, label, attempt)
+            answer: Envelope = await run.call(
+                self.name, lambda operation=operation: envelope(operation, payload(ordinal))
+            )
+            if "ok" in answer:
+                return self.declared.result_codec.load(answer["ok"])
+            error = ErrorValue.model_validate(answer["err"])
+            delay = retry.delay(attempt, error)
+            if delay is None:
+                raise rebuild(error)
+            await asyncio.sleep(delay)
+            attempt += 1
+
+    def _payload(self, run: LiveRun, params: Any) -> Callable[[int], Envelope]:
+        """Makes the activity's parameters, when they are needed: never during replay."""
+        dump = self.declared.parameter_transport.dump
+        if not isinstance(params, ModelRequestParams):
+            return lambda ordinal: dump(params)
+        last: LastRequest | None = run.notes.get(LAST_REQUEST)
+        parameters = parameters_wire(params)
+        run.notes[LAST_REQUEST] = LastRequest(run.ordinal + 1, tuple(params.messages), parameters)
+        messages = list(params.messages)
+        whole = ModelRequestParams(
+            params.model_id,
+            messages=messages,
+            model_settings=params.model_settings,
+            model_request_parameters=params.model_request_parameters,
+            run_context=params.run_context,
+        )
+        return lambda ordinal: dump(whole) | model_wire(whole, last, parameters)
+
+    def _label(self, params: Any) -> str:
+        name: object = getattr(params, "name", None)
+        if isinstance(name, str):
+            return name
+        return self.kind if self.kind != "model" else str(getattr(params, "model_id", None) or "model")
+
+
+class DaprBackend(RegisteredOperationBackend[Retry]):
+    """Registers an activity for each operation of an agent."""
+
+    def __init__(self, agent_name: str, retry: Retry, transports: DaprTransports) -> None:
+        super().__init__(
+            namer=JournalOperationNamer(agent_name),
+            config=RoleBasedOperationConfig(model=retry, event=retry, capability=retry, tool=retry),
+            parameter_transports=transports,
+        )
+        self.activities: dict[str, Activity] = {}
+        self.model_activities: set[str] = set()
+        self.executor: ActivityExecutor | None = None
+
+    def register(
+        self, operation: DurableOperation[Any, Any, Any], *, name: str, config: Retry
+    ) -> tuple[BoundDurableOperation[Any, Any, Any], Sequence[Callable[..., object]]]:
+        kind = _kind(operation)
+        is_request = isinstance(operation.operation_id, ModelRequestId)
+
+        def activity(ctx: Any, payload: Envelope) -> Envelope:
+            executor = self.executor
+            if executor is None:
+                raise RuntimeError(f"activity {name} was called before its runner was started")
+            current = opened(ctx.workflow_id, payload)
+
+            async def body() -> object:
+                wire = payload["params"]
+                if is_request:
+                    wire = await executor.expand(current.instance_id, current.ordinal, wire)
+                params = operation.parameter_transport.load(wire, runtime=None)
+                return operation.result_codec.dump(await operation.handler(params))
+
+            return executor.execute(current, body)
+
+        activity.__name__ = name
+        self.activities[name] = activity
+        if is_request:
+            self.model_activities.add(name)
+        return _Bound(operation, name, kind, config), (activity,)
+
+
+class DaprDurability(BaseDurabilityCapability[Any]):
+    """Attach it to an agent, and inside a Dapr workflow that agent's operations are durable activities.
+
+    Outside a workflow the agent works as ever. `retry` bounds the attempts at an operation that fails for a reason
+    that may pass.
+    """
+
+    engine_spec = ENGINE
+
+    def __init__(
+        self,
+        *,
+        models: Mapping[str, Any] | None = None,
+        event_stream_handler: Any = None,
+        name: str | None = None,
+        retry: Retry | None = None,
+    ) -> None:
+        super().__init__(models=models, event_stream_handler=event_stream_handler, name=name)
+        self._retry = retry or Retry()
+        self._backend: DaprBackend | None = None
+        self._deps: Deps | None = None
+
+    def deps_codec(self) -> Deps:
+        """How the agent's dependencies cross to a worker."""
+        if self._deps is None:
+            deps_type: Any = getattr(self.agent, "deps_type", None)
+            self._deps = Deps(TypeAdapter(Any if deps_type in (None, type(None)) else deps_type))
+        return self._deps
+
+    def get_durable_operation_backend(self) -> DaprBackend:
+        if self._backend is None:
+            boundary = Boundary(lambda: self.agent, self.deps_codec, ENGINE)
+            self._backend = DaprBackend(str(self.name), self._retry, DaprTransports(boundary))
+        return self._backend
+
+    @property
+    def in_durable_context(self) -> bool:
+        return current_run.get() is not None
+
+    def get_default_run_id(self) -> str | None:
+        run = current_run.get()
+        return str(run.uuid()) if run else None
+
+    def get_default_conversation_id(self, run_id: str) -> str | None:
+        return conversation_id_from_run_id(run_id) if self.in_durable_context else None
+
+    def get_run_clock(self) -> Callable[[], datetime] | None:
+        run = current_run.get()
+        return (lambda: datetime.fromtimestamp(run.now(), UTC)) if run else None
+
+    async def wrap_run(self, ctx: Any, *, handler: Callable[[], Awaitable[Any]]) -> Any:
+        run = current_run.get()
+        if run is None:
+            return await handler()
+        with (
+            Agent.using_thread_executor(InlineExecutor()),
+            Agent.using_sleep(asyncio.sleep),
+            replay_scope(is_replaying=run.is_replaying),
+        ):
+            return await super().wrap_run(ctx, handler=handler)
+
+
+def _kind(operation: DurableOperation[Any, Any, Any]) -> Kind:
+    match operation.operation_id:
+        case ModelRequestId() | ModelCompactMessagesId() | ModelCancelSuspendedResponseId():
+            return "model"
+        case ToolsetCallToolId():
+            return "tool"
+        case EventStreamHandlerId():
+            return "event"
+        case CapabilityOperationId():
+            return "capability"
+        case _:
+            return "toolset"

@@ -1,0 +1,92 @@
+"""Errors cross the workflow as values, and come out as the type that they were."""
+
+from __future__ import annotations
+
+import asyncio
+import httpx
+from pydantic import BaseModel, ConfigDict, JsonValue
+from pydantic_ai.exceptions import (
+    AgentRunError,
+    ModelAPIError,
+    ModelHTTPError,
+    UnexpectedModelBehavior,
+    UsageLimitExceeded,
+    UserError,
+)
+from pydantic_core import PydanticSerializationError, to_jsonable_python
+
+RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
+_BY_MESSAGE: dict[str, type[Exception]] = {
+    error.__name__: error
+    for error in (
+        AgentRunError,
+        UnexpectedModelBehavior,
+        UsageLimitExceeded,
+        UserError,
+        ConnectionError,
+        TimeoutError,
+        ValueError,
+        TypeError,
+        KeyError,
+        RuntimeError,
+        PermissionError,
+    )
+}
+
+
+class OperationFailedError(Exception):
+    """A model request or tool call failed with an error whose type has no place here: `type: message`."""
+
+
+class ErrorValue(BaseModel):
+    """An exception as data. `retry_after` is in seconds."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    message: str
+    retryable: bool
+    status: int | None = None
+    model: str | None = None
+    body: JsonValue = None
+    retry_after: float | None = None
+
+
+def to_value(error: BaseException) -> ErrorValue:
+    """The exception as a value that `rebuild` turns into the same type again."""
+    kind = type(error).__name__
+    if isinstance(error, ModelHTTPError):
+        try:
+            body = to_jsonable_python(error.body)
+        except PydanticSerializationError:
+            body = str(error.body)
+        return ErrorValue(
+            type=kind,
+            message=str(error),
+            retryable=error.status_code in RETRYABLE_STATUS or error.status_code >= 500,
+            status=error.status_code,
+            model=error.model_name,
+            body=body,
+            retry_after=_retry_after(error),
+        )
+    if isinstance(error, ModelAPIError):
+        return ErrorValue(type=kind, message=error.message, retryable=True, model=error.model_name)
+    retryable = isinstance(
+        error, ConnectionError | TimeoutError | asyncio.TimeoutError | httpx.TransportError
+    )
+    return ErrorValue(type=kind, message=str(error), retryable=retryable)
+
+
+def rebuild(value: ErrorValue) -> Exception:
+    """The exception that `value` was made from; `OperationFailedError` where its type isn't known here."""
+    if value.type == "ModelHTTPError" and value.status is not None:
+        return ModelHTTPError(value.status, value.model or "unknown", value.body)
+    if value.type == "ModelAPIError":
+        return ModelAPIError(value.model or "unknown", value.message)
+    known = _BY_MESSAGE.get(value.type)
+    return known(value.message) if known else OperationFailedError(f"{value.type}: {value.message}")
+
+
+def _retry_after(error: ModelHTTPError) -> float | None:
+    text = (error.headers or {}).get("retry-after", "")
+    return float(text) if text.replace(".", "", 1).isdigit() else None

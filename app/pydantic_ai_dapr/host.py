@@ -1,0 +1,164 @@
+"""Executes operations on a thread of their own, each at most once in this process.
+
+Dapr's worker runs activities on a loop that its reconnection blocks, and may deliver an activity again while it
+runs. Here a second delivery joins the running execution, and one that has just ended gets the remembered answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+from pydantic_ai.durable_exec import durable_unit_scope
+
+from pydantic_ai_dapr.context import operation_scope
+from pydantic_ai_dapr.errors import to_value
+from pydantic_ai_dapr.types import Attempt, Operation
+
+Envelope = dict[str, Any]
+AttemptHook = Callable[[Attempt], None]
+Body = Callable[[], Awaitable[object]]
+REMEMBERED = 2048
+"""Answers of ended operations that are kept for a late second delivery."""
+
+
+def envelope(operation: Operation, params: Envelope) -> Envelope:
+    """An operation with its parameters, as an activity's input."""
+    return {
+        "run": operation.run_id,
+        "ordinal": operation.ordinal,
+        "kind": operation.kind,
+        "name": operation.name,
+        "attempt": operation.attempt,
+        "params": params,
+    }
+
+
+def opened(instance_id: str, payload: Envelope) -> Operation:
+    """The operation of an activity's input."""
+    return Operation(
+        run_id=payload["run"],
+        instance_id=instance_id,
+        ordinal=payload["ordinal"],
+        kind=payload["kind"],
+        name=payload["name"],
+        attempt=payload["attempt"],
+    )
+
+
+class LoopThread:
+    """An asyncio loop on a daemon thread, for as long as the process lives or until `stop`."""
+
+    def __init__(self, name: str) -> None:
+        self.loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self.loop.run_forever, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, body: Awaitable[Any]) -> Future[Any]:
+        """Run a coroutine there."""
+
+        async def run() -> Any:
+            return await body
+
+        return asyncio.run_coroutine_threadsafe(run(), self.loop)
+
+    def stop(self) -> None:
+        """Cancel what runs, and end the thread."""
+
+        async def cancel_all() -> None:
+            tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+        asyncio.run_coroutine_threadsafe(cancel_all(), self.loop).result(5)
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self._thread.join(5)
+
+
+@dataclass(frozen=True)
+class _Key:
+    instance_id: str
+    ordinal: int
+    attempt: int
+
+
+class OperationHost:
+    """Runs bodies of operations; `on_attempt` hears of every real execution, at its start and at its end."""
+
+    def __init__(self, on_attempt: AttemptHook | None = None) -> None:
+        self._thread = LoopThread("pydantic-ai-dapr-operations")
+        self._on_attempt = on_attempt
+        self._lock = threading.Lock()
+        self._running: dict[_Key, Future[Envelope]] = {}
+        self._ended: OrderedDict[_Key, Envelope] = OrderedDict()
+
+    def execute(self, operation: Operation, body: Body) -> Envelope:
+        """The operation's answer: `{"ok": …}`, or `{"err": …}` with the error as a value. Blocks until it is there."""
+        key = _Key(operation.instance_id, operation.ordinal, operation.attempt)
+        with self._lock:
+            if key in self._ended:
+                return self._ended[key]
+            running = self._running.get(key)
+            joined = running is not None
+            if running is None:
+                running = self._running[key] = self._thread.submit(self._run(operation, body))
+        if joined:
+            self._tell(operation, "started", joined=True)
+        else:
+            running.add_done_callback(lambda done: self._remember(key, done))
+        return running.result()
+
+    def stop(self) -> None:
+        """Cancel what runs."""
+        self._thread.stop()
+
+    async def _run(self, operation: Operation, body: Body) -> Envelope:
+        self._tell(operation, "started")
+        outcome: Literal["ok", "error"] = "error"
+        try:
+            with durable_unit_scope(), operation_scope(operation):
+                answer: Envelope = {"ok": await body()}
+            outcome = "ok"
+        except Exception as error:
+            answer = {"err": to_value(error).model_dump(mode="json", exclude_none=True)}
+        finally:
+            self._tell(operation, "ended", outcome=outcome)
+        return answer
+
+    def _remember(self, key: _Key, done: Future[Envelope]) -> None:
+        with self._lock:
+            self._running.pop(key, None)
+            if not done.cancelled() and done.exception() is None:
+                self._ended[key] = done.result()
+                while len(self._ended) > REMEMBERED:
+                    self._ended.popitem(last=False)
+
+    def _tell(
+        self,
+        operation: Operation,
+        phase: Literal["started", "ended"],
+        *,
+        outcome: Literal["ok", "error"] | None = None,
+        joined: bool = False,
+    ) -> None:
+        if self._on_attempt is None:
+            return
+        attempt = Attempt(
+            phase=phase,
+            run_id=operation.run_id,
+            instance_id=operation.instance_id,
+            ordinal=operation.ordinal,
+            key=operation.key,
+            kind=operation.kind,
+            name=operation.name,
+            attempt=operation.attempt,
+            at=time.time(),
+        )
+        self._on_attempt(replace(attempt, outcome=outcome, joined=joined))

@@ -1,0 +1,151 @@
+"""Talks to the sidecar's workflow engine over gRPC, with a deadline on every call.
+
+The SDK's client has no deadline of its own (scheduling blocks without end while no worker is connected) and its
+history has neither inputs nor results, so this speaks the same protocol through the SDK's generated messages.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportAttributeAccessIssue=false, reportUnknownParameterType=false, reportMissingTypeStubs=false
+# pyright: reportPrivateUsage=false
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+import dapr.ext.workflow._durabletask.internal.orchestrator_service_pb2_grpc as stubs
+import dapr.ext.workflow._durabletask.internal.protos as pb
+import grpc
+from google.protobuf.timestamp_pb2 import Timestamp
+from google.protobuf.wrappers_pb2 import StringValue
+from pydantic import JsonValue
+
+from pydantic_ai_dapr.types import (
+    HistoryEvent,
+    RunError,
+    RunExistsError,
+    RunStatus,
+    Status,
+    WorkflowUnavailableError,
+)
+
+Answer = TypeVar("Answer")
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+_STATUS: dict[int, Status] = {
+    pb.ORCHESTRATION_STATUS_PENDING: "pending",
+    pb.ORCHESTRATION_STATUS_RUNNING: "running",
+    pb.ORCHESTRATION_STATUS_CONTINUED_AS_NEW: "running",
+    pb.ORCHESTRATION_STATUS_COMPLETED: "completed",
+    pb.ORCHESTRATION_STATUS_FAILED: "failed",
+    pb.ORCHESTRATION_STATUS_TERMINATED: "terminated",
+    pb.ORCHESTRATION_STATUS_CANCELED: "terminated",
+    pb.ORCHESTRATION_STATUS_SUSPENDED: "suspended",
+    pb.ORCHESTRATION_STATUS_STALLED: "stalled",
+}
+
+
+class TaskHub:
+    """One sidecar's workflow engine. Every method ends within its timeout (seconds), or raises WorkflowUnavailableError.
+
+    Safe to use from several threads; reconnects by itself.
+    """
+
+    def __init__(self, host: str, port: int, api_token: str | None) -> None:
+        options = [
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.min_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 500),
+            ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+            ("grpc.enable_http_proxy", 0),
+        ]
+        self._channel = grpc.insecure_channel(f"{host}:{port}", options=options)
+        self._stub = stubs.TaskHubSidecarServiceStub(self._channel)
+        self._metadata = (("dapr-api-token", api_token),) if api_token else ()
+
+    def start(self, instance_id: str, workflow: str, value: JsonValue, timeout: float) -> None:
+        """Start a workflow. Raises RunExistsError where the id is taken."""
+        request = pb.CreateInstanceRequest(
+            name=workflow,
+            instanceId=instance_id,
+            input=StringValue(value=json.dumps(value)),
+            version=StringValue(value=""),
+        )
+        self._call(self._stub.StartInstance, request, timeout)
+
+    def status(self, instance_id: str, timeout: float, *, payloads: bool = True) -> RunStatus | None:
+        """The workflow's state, or None where there is none of that id."""
+        request = pb.GetInstanceRequest(instanceId=instance_id, getInputsAndOutputs=payloads)
+        answer = self._call(self._stub.GetInstance, request, timeout)
+        if not answer.exists:
+            return None
+        state = answer.workflowState
+        return RunStatus(
+            run_id=instance_id,
+            status=_STATUS.get(state.workflowStatus, "running"),
+            created_at=_time(state.createdTimestamp),
+            updated_at=_time(state.lastUpdatedTimestamp),
+            output=_json(state.output.value) if state.HasField("output") else None,
+            error=_failure(state.failureDetails) if state.HasField("failureDetails") else None,
+        )
+
+    def raise_event(self, instance_id: str, name: str, timeout: float) -> None:
+        """Raise an external event without data."""
+        self._call(self._stub.RaiseEvent, pb.RaiseEventRequest(instanceId=instance_id, name=name), timeout)
+
+    def terminate(self, instance_id: str, timeout: float) -> None:
+        """End a workflow and its children."""
+        self._call(
+            self._stub.TerminateInstance, pb.TerminateRequest(instanceId=instance_id, recursive=True), timeout
+        )
+
+    def history(self, instance_id: str, timeout: float) -> list[HistoryEvent]:
+        """A workflow's events, in order, with inputs and results."""
+        request = pb.GetInstanceHistoryRequest(instanceId=instance_id)
+        answer = self._call(self._stub.GetInstanceHistory, request, timeout)
+        return [_event(number, event) for number, event in enumerate(answer.events)]
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
+
+    def _call(self, method: Any, request: Any, timeout: float) -> Any:
+        try:
+            return method(request, timeout=timeout, metadata=self._metadata)
+        except grpc.RpcError as error:
+            code, details = error.code(), error.details() or ""
+            if code == grpc.StatusCode.ALREADY_EXISTS or "already exists" in details:
+                raise RunExistsError(details) from error
+            raise WorkflowUnavailableError(f"the sidecar answered {code.name}: {details[:300]}") from error
+
+
+def _time(value: Timestamp) -> datetime:
+    return value.ToDatetime(tzinfo=UTC)
+
+
+def _json(text: str) -> JsonValue:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _failure(details: Any) -> RunError:
+    return RunError(type=details.errorType or "unknown", message=details.errorMessage)
+
+
+def _event(number: int, event: Any) -> HistoryEvent:
+    kind = event.WhichOneof("eventType") or "unknown"
+    body = getattr(event, kind, None)
+    fields = {field.name for field, _ in body.ListFields()} if body is not None else set[str]()
+    task = "taskScheduledId" if "taskScheduledId" in fields else "timerId" if "timerId" in fields else None
+    return HistoryEvent(
+        sequence=number,
+        type=kind,
+        timestamp=_time(event.timestamp),
+        task_id=getattr(body, task) if task else event.eventId if event.eventId >= 0 else None,
+        name=getattr(body, "name", None) or None,
+        input=_json(body.input.value) if body is not None and "input" in fields else None,
+        result=_json(body.result.value) if body is not None and "result" in fields else None,
+        error=_failure(body.failureDetails) if body is not None and "failureDetails" in fields else None,
+    )

@@ -1,0 +1,131 @@
+"""What crosses the library's boundary: runs, their state, operations and the attempts at them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+RECOVER = "recover"
+"""The external event that makes a run issue its open operations again, after wake-ups were lost."""
+
+Kind = Literal["model", "tool", "event", "capability", "toolset"]
+Status = Literal["pending", "running", "completed", "failed", "terminated", "suspended", "stalled"]
+TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "terminated"})
+
+
+class RunInput(BaseModel):
+    """What a run starts from: the workflow's input. `run_id` is logical: it stays when a run is started again."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    run_id: str
+    prompt: str | None = None
+    deps: JsonValue = None
+    message_history: list[JsonValue] | None = None
+    trace: dict[str, str] = Field(default_factory=dict)
+    """W3C trace context of the caller, so that one trace spans the run wherever it is executed."""
+
+
+class RunError(BaseModel):
+    """Why a run failed: the exception's type and message."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: str
+    message: str
+
+
+class RunStatus(BaseModel):
+    """A run as the workflow engine knows it. Times are UTC."""
+
+    model_config = ConfigDict(frozen=True)
+
+    run_id: str
+    status: Status
+    created_at: datetime
+    updated_at: datetime
+    output: JsonValue = None
+    error: RunError | None = None
+
+    @property
+    def is_terminal(self) -> bool:
+        """Whether the run has ended: completed, failed or terminated."""
+        return self.status in TERMINAL
+
+
+class HistoryEvent(BaseModel):
+    """One event of a workflow's history, in order of `sequence`, with input and result as they were recorded."""
+
+    model_config = ConfigDict(frozen=True)
+
+    sequence: int
+    type: str
+    timestamp: datetime
+    task_id: int | None = None
+    name: str | None = None
+    input: JsonValue = None
+    result: JsonValue = None
+    error: RunError | None = None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """The model request or tool call that is being executed.
+
+    `key` is the idempotency key: it is the same at every attempt, on every worker and in every region.
+    """
+
+    run_id: str
+    instance_id: str
+    ordinal: int
+    kind: Kind
+    name: str
+    attempt: int
+
+    @property
+    def key(self) -> str:
+        """`<run id>:<ordinal>`."""
+        return f"{self.run_id}:{self.ordinal}"
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One real execution of an operation's body has started or ended. `at` is in Unix seconds.
+
+    `joined` says that a second delivery of the same operation was answered by an execution that was running.
+    """
+
+    phase: Literal["started", "ended"]
+    run_id: str
+    instance_id: str
+    ordinal: int
+    key: str
+    kind: Kind
+    name: str
+    attempt: int
+    at: float
+    outcome: Literal["ok", "error"] | None = None
+    joined: bool = False
+
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class WorkflowUnavailableError(Exception):
+    """The sidecar did not answer within the deadline; whether it did what was asked is unknown."""
+
+
+class RunExistsError(Exception):
+    """A workflow of that id exists already."""
+
+
+class RunFailedError(Exception):
+    """The run has ended without a result; `status` says how, and why."""
+
+    def __init__(self, status: RunStatus) -> None:
+        cause = f": {status.error.type}: {status.error.message}" if status.error else ""
+        super().__init__(f"run {status.run_id} is {status.status}{cause}")
+        self.status = status

@@ -1,0 +1,34 @@
+"""Serve the payments service: `python -m refund_desk.payments --config FILE`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from serving import ConfigurationFile, Listen, Tls, configuration_of, read_secret, serve
+from serving.server import log_to_stderr
+
+from refund_desk.payments.app import build_app
+from refund_desk.payments.ledger import Ledger
+
+
+class PaymentsConfig(ConfigurationFile):
+    """The service's configuration file."""
+
+    listen: Listen
+    tls: Tls
+    token_file: Path
+    ledger: Path
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until told to stop."""
+    log_to_stderr()
+    config = configuration_of(PaymentsConfig, "refund_desk.payments", arguments)
+    config.ledger.parent.mkdir(parents=True, exist_ok=True)
+    serve(build_app(Ledger(config.ledger), read_secret(config.token_file)), config.listen, config.tls)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,65 @@
+"""The payments service's HTTP interface."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, FastAPI, Header, Query, Request
+from fastapi.responses import JSONResponse
+from pydantic import JsonValue
+from serving import Problem, harden
+
+from refund_desk.payments.ledger import Caller, Entry, Ledger, Recorded
+from refund_desk.payments.rules import EffectKind
+
+MAX_BODY_BYTES = 64_000
+_Name = Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")
+
+
+def build_app(ledger: Ledger, token: str) -> FastAPI:
+    """The service over `ledger`, for callers who hold `token`."""
+    app = FastAPI(title="Payments", version="1", docs_url=None, redoc_url=None)
+    harden(app, token=token, max_body_bytes=MAX_BODY_BYTES, public_paths=("/healthz",))
+
+    def caller(
+        idempotency_key: Annotated[str, _Name],
+        holdfast_run: Annotated[str, _Name],
+        holdfast_region: Annotated[str, _Name],
+        holdfast_epoch: Annotated[int, Header(ge=0, le=2**53)],
+        holdfast_worker: Annotated[str, _Name],
+        holdfast_attempt: Annotated[int, Header(ge=1, le=1_000_000)],
+    ) -> Caller:
+        return Caller(
+            key=idempotency_key,
+            run_id=holdfast_run,
+            region=holdfast_region,
+            epoch=holdfast_epoch,
+            worker=holdfast_worker,
+            attempt=holdfast_attempt,
+        )
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
+        return {"status": "ok"}
+
+    @app.get("/ledger")
+    def entries(  # pyright: ignore[reportUnusedFunction]
+        after: Annotated[int, Query(ge=0)] = 0, limit: Annotated[int, Query(ge=1, le=10_000)] = 1000
+    ) -> list[Entry]:
+        return ledger.entries(after, limit)
+
+    @app.post("/{kind}", responses={409: {"description": "conflicting payload, or stale epoch"}})
+    def effect(  # pyright: ignore[reportUnusedFunction]
+        kind: EffectKind,
+        who: Annotated[Caller, Depends(caller)],
+        payload: dict[str, JsonValue],
+        request: Request,
+    ) -> JSONResponse:
+        recorded: Recorded = ledger.attempt(kind, who, payload)
+        if recorded.outcome == "stale":
+            raise Problem(409, "stale epoch", f"epoch {who.epoch} is over; a newer one has been seen")
+        if recorded.outcome == "conflict":
+            raise Problem(409, "conflicting payload", f"key {who.key} was used with another effect before")
+        return JSONResponse({"outcome": recorded.outcome, "result": recorded.result})
+
+    return app

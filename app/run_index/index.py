@@ -1,0 +1,196 @@
+"""Accept, find and close runs in the region's PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from hashlib import sha256
+from importlib.resources import files
+from typing import Literal, LiteralString
+
+import psycopg
+from psycopg.rows import class_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+from pydantic import JsonValue
+
+RunInput = dict[str, JsonValue]
+_SCHEMA_LOCK = 0x486F6C64
+
+
+class IndexUnavailableError(Exception):
+    """The database did not answer in time, or is not the primary; the outcome of a write is unknown."""
+
+
+@dataclass(frozen=True)
+class IndexedRun:
+    """One accepted run. `closed_at` is set once its workflow was seen to have ended."""
+
+    run_id: str
+    input: RunInput
+    accepted_at: datetime
+    scheduled_at: datetime | None
+    closed_at: datetime | None
+    status: str
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Acceptance:
+    """What became of a start: `created` now, `existing` with the same input, or `conflict` with another one."""
+
+    outcome: Literal["created", "existing", "conflict"]
+    run: IndexedRun
+
+
+_COLUMNS: LiteralString = "run_id, input, accepted_at, scheduled_at, closed_at, status, error"
+
+
+class RunIndex:
+    """Every method has returned only after its transaction committed, on the synchronous standby too where there is one.
+
+    Every call ends within about `timeout` seconds, and raises `IndexUnavailableError` where the database didn't
+    answer or refused to write. Connections are checked before use, so a failover costs an error, not a restart.
+    Safe to use from several threads.
+    """
+
+    def __init__(self, dsn: str, *, timeout: float = 5.0, max_connections: int = 8) -> None:
+        self._timeout = timeout
+        self._pool = ConnectionPool(
+            dsn,
+            min_size=0,
+            max_size=max_connections,
+            max_idle=60,
+            timeout=timeout,
+            open=True,
+            check=ConnectionPool.check_connection,
+            reconnect_timeout=timeout,
+            kwargs={
+                "autocommit": True,
+                "connect_timeout": max(2, int(timeout)),
+                "options": f"-c statement_timeout={int(timeout * 1000)}",
+            },
+        )
+
+    @contextmanager
+    def _connection(self) -> Iterator[psycopg.Connection]:
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except (psycopg.OperationalError, psycopg.InternalError, PoolTimeout) as error:
+            raise IndexUnavailableError(f"the run index can't be used: {type(error).__name__}") from error
+
+    def ensure_schema(self) -> None:
+        """Make the table where it is missing; harmless to repeat, also from two processes at once."""
+        schema = files("run_index").joinpath("schema.sql").read_bytes()
+        with self._connection() as connection, connection.transaction():
+            connection.execute("select pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
+            connection.execute(schema)
+
+    def accept(self, run_id: str, run_input: RunInput) -> Acceptance:
+        """Record a start durably. The same id with the same input is `existing`, with another one `conflict`."""
+        text = json.dumps(run_input, sort_keys=True)
+        digest = sha256(text.encode()).hexdigest()
+        with self._connection() as connection:
+            inserted = connection.execute(
+                "insert into holdfast.runs (run_id, input, input_digest) values (%s, %s, %s)"
+                " on conflict (run_id) do nothing returning run_id",
+                (run_id, text, digest),
+            ).fetchone()
+            with connection.cursor(row_factory=class_row(_Row)) as cursor:
+                row = cursor.execute(
+                    f"select {_COLUMNS}, input_digest from holdfast.runs where run_id = %s",  # noqa: S608
+                    (run_id,),
+                ).fetchone()
+        if row is None:
+            raise IndexUnavailableError(f"run {run_id} was removed while it was being accepted")
+        if inserted:
+            return Acceptance("created", row.run())
+        return Acceptance("existing" if row.input_digest == digest else "conflict", row.run())
+
+    def mark_scheduled(self, run_id: str) -> None:
+        """Note that the run has a workflow."""
+        with self._connection() as connection:
+            connection.execute(
+                "update holdfast.runs set scheduled_at = clock_timestamp(), status = 'scheduled'"
+                " where run_id = %s and scheduled_at is null and closed_at is null",
+                (run_id,),
+            )
+
+    def close_run(self, run_id: str, status: str, error: str | None = None) -> bool:
+        """Note that the run has ended with `status`; False where that was known."""
+        with self._connection() as connection:
+            closed = connection.execute(
+                "update holdfast.runs set closed_at = clock_timestamp(), status = %s, error = %s"
+                " where run_id = %s and closed_at is null",
+                (status, error, run_id),
+            )
+            return closed.rowcount == 1
+
+    def open_runs(self, limit: int = 100_000) -> list[IndexedRun]:
+        """The runs that have not ended, oldest first. The cost follows their number alone."""
+        return self._select("closed_at is null order by accepted_at, run_id limit %s", (limit,))
+
+    def get(self, run_id: str) -> IndexedRun | None:
+        """One run, or None where none was accepted under that id."""
+        return next(iter(self._select("run_id = %s", (run_id,))), None)
+
+    def page(
+        self, *, status: str | None, limit: int, before: tuple[datetime, str] | None
+    ) -> list[IndexedRun]:
+        """Runs newest first; `before` is the `(accepted_at, run_id)` of the last run of the page before."""
+        where: list[LiteralString] = ["true"]
+        values: list[object] = []
+        if status == "open":
+            where.append("closed_at is null")
+        elif status is not None:
+            where.append("status = %s")
+            values.append(status)
+        if before is not None:
+            where.append("(accepted_at, run_id) < (%s, %s)")
+            values.extend(before)
+        condition: LiteralString = " and ".join(where)
+        return self._select(condition + " order by accepted_at desc, run_id desc limit %s", (*values, limit))
+
+    def count_open(self) -> int:
+        """How many runs have not ended."""
+        with self._connection() as connection:
+            row = connection.execute("select count(*) from holdfast.runs where closed_at is null").fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def is_writable(self) -> bool:
+        """Whether the database answers and is the primary."""
+        try:
+            with self._connection() as connection:
+                row = connection.execute("select pg_is_in_recovery()").fetchone()
+        except IndexUnavailableError:
+            return False
+        return row is not None and row[0] is False
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._pool.close(timeout=1)
+
+    def _select(self, condition: LiteralString, values: tuple[object, ...]) -> list[IndexedRun]:
+        query: LiteralString = f"select {_COLUMNS} from holdfast.runs where {condition}"  # noqa: S608
+        with self._connection() as connection, connection.cursor(row_factory=class_row(IndexedRun)) as cursor:
+            return cursor.execute(query, values).fetchall()
+
+
+@dataclass(frozen=True)
+class _Row(IndexedRun):
+    input_digest: str
+
+    def run(self) -> IndexedRun:
+        return IndexedRun(
+            self.run_id,
+            self.input,
+            self.accepted_at,
+            self.scheduled_at,
+            self.closed_at,
+            self.status,
+            self.error,
+        )

@@ -1,0 +1,315 @@
+"""A region's HTTP API: start, follow and cancel agent runs. The standby names the active region instead."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+import json
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from importlib.metadata import version
+from typing import Annotated, Literal
+
+from fastapi import Depends, FastAPI, Query, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic_ai_dapr import HistoryEvent, RunInput, RunStatus, WorkflowUnavailableError
+from run_index import IndexedRun, IndexUnavailableError, RunIndex
+from serving import Problem, harden
+from serving.hardening import RateLimit
+
+from service.config import ServiceConfig
+from service.hosting import HostedAgent
+from service.role import Role, RoleFile
+from service.sidecars import Sidecars
+
+log = logging.getLogger(__name__)
+
+SCHEDULE_WITHIN_SECONDS = 5.0
+FOLLOW_EVERY_SECONDS = 0.25
+PUBLIC_PATHS = ("/healthz",)
+
+RunId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+
+
+class StartRequest(BaseModel):
+    """A start. The id is the client's: the same id with the same input starts nothing twice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run_id: Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    input: dict[str, JsonValue]
+
+
+class Run(BaseModel):
+    """A run as the region knows it."""
+
+    run_id: str
+    status: str
+    accepted_at: datetime
+    updated_at: datetime | None = None
+    output: JsonValue = None
+    error: str | None = None
+
+
+class Runs(BaseModel):
+    """A page of runs, newest first; `next` is the cursor of the page after it."""
+
+    runs: list[Run]
+    next: str | None
+
+
+class RoleAnswer(BaseModel):
+    """Who this region is, and where the active one is."""
+
+    region: str
+    role: Literal["active", "activating", "standby", "unknown"]
+    epoch: int | None
+    active_url: str | None
+
+
+@dataclass(frozen=True)
+class Region:
+    """What the API stands on."""
+
+    config: ServiceConfig
+    hosted: HostedAgent
+    index: RunIndex
+    sidecars: Sidecars
+    role_file: RoleFile
+
+    def role(self) -> Role | None:
+        return self.role_file.read()
+
+    def demand_active(self) -> Role:
+        """The role, or the problem that names the other region."""
+        role = self.role()
+        if role is not None and role.role == "active":
+            return role
+        if role is not None and role.role == "activating":
+            raise Problem(
+                503, "activating", "this region is becoming active; try again", headers={"Retry-After": "1"}
+            )
+        peer = next(iter(self.config.peers.values()), None)
+        raise Problem(
+            503,
+            "not the active region",
+            f"region {self.config.region} is standby; ask the active region",
+            headers={"Retry-After": "1"},
+            active_url=peer,
+        )
+
+
+@contextmanager
+def _unavailable_is_503() -> Iterator[None]:
+    """A database or a sidecar that doesn't answer is the region's condition, not a fault of the request."""
+    try:
+        yield
+    except (IndexUnavailableError, WorkflowUnavailableError) as error:
+        log.warning("unavailable: %s", error)
+        raise Problem(503, "unavailable", f"{error}; try again", headers={"Retry-After": "1"}) from error
+
+
+def build_app(region: Region, token: str) -> FastAPI:
+    """The API over a region, for callers who hold `token`."""
+    config = region.config
+    app = FastAPI(
+        title="Holdfast",
+        version=version("holdfast"),
+        description="Durable agent runs in one region.",
+        docs_url=None,
+    )
+    harden(
+        app,
+        token=token,
+        max_body_bytes=config.max_body_bytes,
+        public_paths=PUBLIC_PATHS,
+        rate_limit=RateLimit(config.rate_per_second, config.rate_burst),
+    )
+
+    def active() -> Region:
+        region.demand_active()
+        return region
+
+    Active = Annotated[Region, Depends(active)]
+
+    @app.get("/healthz")
+    def healthz() -> dict[str, str]:
+        return {"status": "ok"}
+
+    @app.get("/readyz")
+    def readyz() -> dict[str, str]:
+        role = region.role()
+        if role is None:
+            raise Problem(503, "not ready", "the region agent has not said which role this region has")
+        if role.role != "standby" and not region.index.is_writable():
+            raise Problem(503, "not ready", "the database does not accept writes")
+        return {"status": "ready", "role": role.role}
+
+    @app.get("/v1/role")
+    def role() -> RoleAnswer:
+        found = region.role()
+        if found is None:
+            return RoleAnswer(region=config.region, role="unknown", epoch=None, active_url=None)
+        peer = next(iter(config.peers.values()), None)
+        url = peer if found.role == "standby" else f"https://{config.listen}"
+        return RoleAnswer(region=config.region, role=found.role, epoch=found.epoch, active_url=url)
+
+    @app.post("/v1/runs", status_code=202, responses={200: {"model": Run}, 409: {}, 503: {}})
+    def start(request: StartRequest, where: Active, response: Response) -> Run:
+        run_input = _run_input(where.hosted, request)
+        with _unavailable_is_503():
+            accepted = where.index.accept(request.run_id, run_input.model_dump(mode="json"))
+        if accepted.outcome == "conflict":
+            raise Problem(
+                409, "conflict", f"run {request.run_id} exists with another input; choose another id"
+            )
+        response.headers["Location"] = f"/v1/runs/{request.run_id}"
+        if accepted.outcome == "existing":
+            response.status_code = 200
+            return _from_index(accepted.run)
+        _schedule(where, request.run_id, run_input)
+        return _from_index(accepted.run)
+
+    @app.get("/v1/runs")
+    def runs(
+        where: Active,
+        status: Annotated[str | None, Query(max_length=40)] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+        cursor: Annotated[str | None, Query(max_length=300)] = None,
+    ) -> Runs:
+        with _unavailable_is_503():
+            page = where.index.page(status=status, limit=limit, before=_decode_cursor(cursor))
+        last = page[-1] if len(page) == limit else None
+        return Runs(runs=[_from_index(run) for run in page], next=_encode_cursor(last) if last else None)
+
+    @app.get("/v1/runs/{run_id}")
+    def run(run_id: RunId, where: Active) -> Run:
+        with _unavailable_is_503():
+            indexed = _known(where, run_id)
+            workflow = where.sidecars.ask(lambda client: client.status(run_id))
+        return _merged(indexed, workflow)
+
+    @app.get("/v1/runs/{run_id}/history")
+    def history(run_id: RunId, where: Active) -> list[HistoryEvent]:
+        with _unavailable_is_503():
+            _known(where, run_id)
+            return where.sidecars.ask(lambda client: client.history(run_id))
+
+    @app.post("/v1/runs/{run_id}/cancel")
+    def cancel(run_id: RunId, where: Active) -> Run:
+        with _unavailable_is_503():
+            indexed = _known(where, run_id)
+            workflow = where.sidecars.ask(lambda client: client.status(run_id))
+            if workflow is not None and workflow.is_terminal:
+                raise Problem(409, "already ended", f"run {run_id} is {workflow.status}")
+            if workflow is None:
+                where.index.close_run(run_id, "terminated", "cancelled before it was scheduled")
+            else:
+                where.sidecars.ask(lambda client: client.terminate(run_id))
+                workflow = where.sidecars.ask(lambda client: client.status(run_id))
+            return _merged(where.index.get(run_id) or indexed, workflow)
+
+    @app.get("/v1/runs/{run_id}/events", response_class=StreamingResponse)
+    def events(run_id: RunId, where: Active) -> StreamingResponse:
+        with _unavailable_is_503():
+            _known(where, run_id)
+        return StreamingResponse(
+            _follow(where, run_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+        )
+
+    return app
+
+
+def _run_input(hosted: HostedAgent, request: StartRequest) -> RunInput:
+    try:
+        value = hosted.input_type.model_validate(request.input)
+    except ValidationError as error:
+        problems = [f"input.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]]
+        raise Problem(422, "invalid input", "; ".join(problems)) from error
+    return RunInput(
+        run_id=request.run_id, prompt=hosted.prompt(value), deps=hosted.deps(value).model_dump(mode="json")
+    )
+
+
+def _schedule(region: Region, run_id: str, run_input: RunInput) -> None:
+    """Give the run its workflow now; where that fails the region agent does it later: the run is accepted already."""
+    try:
+        region.sidecars.ask(lambda client: client.start(run_id, run_input, timeout=SCHEDULE_WITHIN_SECONDS))
+        region.index.mark_scheduled(run_id)
+    except (WorkflowUnavailableError, IndexUnavailableError) as error:
+        log.warning("run %s is accepted and not scheduled yet: %s", run_id, error)
+
+
+def _known(region: Region, run_id: str) -> IndexedRun:
+    indexed = region.index.get(run_id)
+    if indexed is None:
+        raise Problem(404, "not found", f"no run {run_id} was accepted")
+    return indexed
+
+
+def _from_index(run: IndexedRun) -> Run:
+    return Run(
+        run_id=run.run_id,
+        status=run.status,
+        accepted_at=run.accepted_at,
+        updated_at=run.closed_at,
+        error=run.error,
+    )
+
+
+def _merged(run: IndexedRun, workflow: RunStatus | None) -> Run:
+    if workflow is None:
+        return _from_index(run)
+    return Run(
+        run_id=run.run_id,
+        status=workflow.status,
+        accepted_at=run.accepted_at,
+        updated_at=workflow.updated_at,
+        output=workflow.output,
+        error=f"{workflow.error.type}: {workflow.error.message}" if workflow.error else None,
+    )
+
+
+async def _follow(region: Region, run_id: str) -> AsyncIterator[str]:
+    """Each history event once, as it appears, and the final state as the event `end`."""
+    sent = 0
+    while True:
+        try:
+            status = await asyncio.to_thread(region.sidecars.ask, lambda client: client.status(run_id))
+            history = await asyncio.to_thread(region.sidecars.ask, lambda client: client.history(run_id))
+        except WorkflowUnavailableError as error:
+            yield _event("unavailable", {"detail": str(error)})
+            return
+        for event in history[sent:]:
+            yield _event("step", event.model_dump(mode="json"))
+        sent = max(sent, len(history))
+        if status is not None and status.is_terminal:
+            yield _event("end", {"run_id": run_id, "status": status.status, "output": status.output})
+            return
+        await asyncio.sleep(FOLLOW_EVERY_SECONDS)
+
+
+def _event(name: str, data: dict[str, JsonValue]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data)}\n\n"
+
+
+def _encode_cursor(run: IndexedRun) -> str:
+    return base64.urlsafe_b64encode(f"{run.accepted_at.isoformat()} {run.run_id}".encode()).decode()
+
+
+def _decode_cursor(cursor: str | None) -> tuple[datetime, str] | None:
+    if cursor is None:
+        return None
+    try:
+        at, _, run_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
+        return datetime.fromisoformat(at), run_id
+    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
+        raise Problem(
+            422, "invalid request", "query.cursor: use the value of `next` as it was given"
+        ) from error

@@ -1,0 +1,156 @@
+"""Executes agent runs under one epoch: `python -m service.worker --config FILE`.
+
+A worker imports everything first and then waits, warm, until its region is active. It serves exactly one epoch:
+when the role or the epoch changes it exits at once, and the supervisor starts a warm one.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner
+from serving import ConfigurationFile, configuration_of, read_secret
+from serving.server import log_to_stderr
+
+from service.hosting import Effects, EffectsTarget, load_hosted
+from service.role import Role, RoleFile
+
+log = logging.getLogger(__name__)
+
+EPOCH_IS_OVER = 75
+SIDECAR_IS_GONE = 76
+LOOK_EVERY_SECONDS = 0.05
+SIDECAR_MISSING_AFTER_SECONDS = 3.0
+
+
+class Sidecar(ConfigurationFile):
+    """The worker's own daprd, on the loopback interface, and the token that it demands."""
+
+    grpc_port: int
+    http_port: int
+    token_file: Path
+
+
+class WorkerConfig(ConfigurationFile):
+    """The worker's configuration file."""
+
+    region: str
+    name: str
+    agent: str
+    model: str
+    model_latency_seconds: float = 0.0
+    max_iterations: int = 25
+    dapr: Sidecar
+    role_file: Path
+    attempts_file: Path
+    payments: EffectsTarget
+    kept_runs: int = 256
+
+
+class AttemptLog:
+    """Appends one JSON line per start and end of an operation's execution: evidence of who did what when."""
+
+    def __init__(self, config: WorkerConfig, epoch: int) -> None:
+        config.attempts_file.parent.mkdir(parents=True, exist_ok=True)
+        self._file = config.attempts_file.open("a", encoding="utf-8", buffering=1)
+        self._lock = threading.Lock()
+        self._common = {"region": config.region, "epoch": epoch, "worker": config.name, "pid": os.getpid()}
+
+    def __call__(self, attempt: Attempt) -> None:
+        with self._lock:
+            self._file.write(json.dumps(asdict(attempt) | self._common) + "\n")
+
+
+def wait_for_activation(role_file: RoleFile) -> Role:
+    """Return once the region is active or activating."""
+    while True:
+        role = role_file.read()
+        if role is not None and role.role != "standby":
+            return role
+        time.sleep(LOOK_EVERY_SECONDS)
+
+
+def sidecar_answers(sidecar: Sidecar) -> bool:
+    """Whether daprd serves its API. Any answer counts: it may hold its health until this worker connects."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{sidecar.http_port}/v1.0/healthz/outbound", timeout=1):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except OSError:
+        return False
+
+
+def watch(
+    role_file: RoleFile, serving: Role, alive: Callable[[], bool], leave: Callable[[int], None] = os._exit
+) -> None:
+    """Leave at once when the epoch that is served is over, or when the sidecar has gone for good."""
+    last_alive, look_at_sidecar = time.monotonic(), 0.0
+    while True:
+        role = role_file.read()
+        if role is None or role.role == "standby" or role.epoch != serving.epoch:
+            log.warning("epoch %s is over, leaving", serving.epoch)
+            leave(EPOCH_IS_OVER)
+            return
+        now = time.monotonic()
+        if now >= look_at_sidecar:
+            look_at_sidecar = now + 1.0
+            if alive():
+                last_alive = now
+            elif now - last_alive > SIDECAR_MISSING_AFTER_SECONDS:
+                log.warning("the sidecar has been gone for %.0f s, leaving", now - last_alive)
+                leave(SIDECAR_IS_GONE)
+                return
+        time.sleep(LOOK_EVERY_SECONDS)
+
+
+def main(arguments: list[str]) -> int:
+    """Wait for activation, then execute runs until the epoch is over."""
+    log_to_stderr()
+    config = configuration_of(WorkerConfig, "service.worker", arguments)
+    os.environ["DAPR_API_TOKEN"] = token = read_secret(config.dapr.token_file)
+    hosted = load_hosted(config.agent)
+    role_file = RoleFile(config.role_file)
+    import pydantic_ai  # noqa: F401  # warm: what takes seconds to import is imported before it is needed
+
+    log.info("warm, waiting for the region to become active")
+    role = wait_for_activation(role_file)
+    effects = Effects(
+        **config.payments.model_dump(), region=config.region, epoch=role.epoch, worker=config.name
+    )
+    agent = hosted.build_agent(
+        model=config.model, model_latency_seconds=config.model_latency_seconds, effects=effects
+    )
+    while not sidecar_answers(config.dapr):
+        current = role_file.read()
+        if current is None or current.role == "standby" or current.epoch != role.epoch:
+            return EPOCH_IS_OVER
+        time.sleep(LOOK_EVERY_SECONDS)
+    runner = DaprWorkflowAgentRunner(
+        name=hosted.name,
+        agent=agent,
+        max_iterations=config.max_iterations,
+        host="127.0.0.1",
+        port=config.dapr.grpc_port,
+        api_token=token,
+        kept_runs=config.kept_runs,
+        on_attempt=AttemptLog(config, role.epoch),
+    )
+    runner.start()
+    log.info("executing runs in epoch %s", role.epoch)
+    watch(role_file, role, lambda: sidecar_answers(config.dapr))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
