@@ -149,7 +149,6 @@ def _service(layout: Layout, region: str) -> dict[str, object]:
         "database_dsn_file": str(layout.config(name, "app.dsn")),
         "sidecars": _sidecars(layout, region),
         "dapr_token_file": str(layout.config(name, "dapr-api-token")),
-        "attempts_dir": str(data),
         "max_body_bytes": 1_000_000,
         "rate_per_second": 200,
         "rate_burst": 400,

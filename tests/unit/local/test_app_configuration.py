@@ -1,0 +1,39 @@
+"""The app accepts every configuration file that is written for it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from refund_desk.payments.__main__ import PaymentsConfig
+from service.config import ServiceConfig
+from service.worker import WorkerConfig
+
+from infra.local import dapr, etcd, payments, postgres, region, wan
+from infra.local.layout import Layout
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def written(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Layout:
+    for module in (dapr, etcd, wan):
+        monkeypatch.setattr(module, "require", lambda names: {name: Path("/tools") / name for name in names})
+    monkeypatch.setattr(postgres, "find_postgres", lambda: type("Found", (), {"bin": Path("/postgres")}))
+    payments.write_files(layout)
+    region.write_files(layout, "a")
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("site", "file", "model"),
+    [
+        ("region-a", "service.json", ServiceConfig),
+        ("region-a", "worker-1.json", WorkerConfig),
+        ("payments", "payments.json", PaymentsConfig),
+    ],
+)
+def test_the_app_accepts_its_configuration(
+    written: Layout, site: str, file: str, model: type[ServiceConfig | WorkerConfig | PaymentsConfig]
+) -> None:
+    model.model_validate_json(written.config(site, file).read_bytes())
