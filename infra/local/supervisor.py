@@ -157,14 +157,13 @@ def _start_supervisor(site: Site) -> None:
     command += ["-L", "logs/supervisor.log", "-t=false", "--keep-project", "--disable-dotenv"]
     with (site.directory / "logs" / "supervisor.out").open("wb") as output:
         child = subprocess.Popen(
-            command,
+            [*_as_account(site), *command],
             cwd=site.directory,
             env=_base_environment(site),
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
-            **_as_account(site),
         )
 
     def look() -> tuple[Mapping[str, ProcessStatus] | None, str]:
@@ -191,10 +190,16 @@ def _base_environment(site: Site) -> dict[str, str]:
     }
 
 
-def _as_account(site: Site) -> dict[str, Any]:
+def _as_account(site: Site) -> list[str]:
+    """What to put before a command that is to run as the site's account.
+
+    Not `Popen(user=…)`: that forks, and a fork of a process that speaks gRPC, as Pulumi's provider does, runs
+    gRPC's handlers in the child, which then sometimes aborts (seen with two sites started side by side).
+    """
     if not is_root():
-        return {}
-    return {"user": site.account.uid, "group": site.account.gid, "extra_groups": []}
+        return []
+    account = site.account
+    return ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--"]
 
 
 def _alive(one: ProcessStatus | None) -> bool:
