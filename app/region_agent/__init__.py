@@ -1,0 +1,1 @@
+"""Makes a region active exactly while its database is primary, and wakes every open run after a failover."""

@@ -1,0 +1,87 @@
+"""Run a region's agent: `python -m region_agent --config FILE`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import httpx
+from fastapi import FastAPI
+from pydantic_ai_dapr.client import AgentRunClient
+from run_index import RunIndex
+from serving import configuration_of, read_secret, serve
+from serving.server import log_to_stderr
+
+from region_agent.activation import RegionProcesses
+from region_agent.agent import RegionAgent
+from region_agent.config import AgentConfig
+from region_agent.etcd import LeaseStore
+from region_agent.events import EventLog
+from region_agent.peer import PeerWatch
+from region_agent.role import RoleFile
+from region_agent.status import build_app
+from region_agent.supervisor import Supervisor
+from region_agent.sweep import Sweeper
+
+LOCAL_SECONDS, LINK_SECONDS, LEASE_SECONDS = 1.0, 0.5, 1.0
+
+
+def build_agent(config: AgentConfig) -> RegionAgent:
+    """The agent with its connections."""
+    context = config.tls.client_context()
+    events, role_file = EventLog(config.events_file), RoleFile(config.role_file, config.region)
+    dapr_token = read_secret(config.dapr_token_file)
+    index = RunIndex(read_secret(config.database_dsn_file))
+
+    def client(timeout: float) -> httpx.AsyncClient:
+        return httpx.AsyncClient(verify=context, timeout=timeout, trust_env=False)
+
+    def sweeper() -> Sweeper:
+        workflows = [
+            AgentRunClient(config.agent_name, port=sidecar.grpc_port, api_token=dapr_token)
+            for sidecar in config.sidecars
+        ]
+        return Sweeper(index, list(workflows), events, config.stuck_after_seconds)
+
+    dapr = httpx.AsyncClient(headers={"dapr-api-token": dapr_token}, timeout=1.0, trust_env=False)
+    return RegionAgent(
+        config=config,
+        local=client(LOCAL_SECONDS),
+        processes=RegionProcesses(config, Supervisor(config.supervisor_socket), role_file, events, dapr),
+        peer=PeerWatch(
+            config,
+            client(LINK_SECONDS),
+            LeaseStore(client(LEASE_SECONDS), [config.etcd, *config.etcd_others], config.patroni_scope),
+            events,
+        ),
+        index=index,
+        make_sweeper=sweeper,
+        role_file=role_file,
+        events=events,
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Follow the database and serve until told to stop."""
+    log_to_stderr()
+    config = configuration_of(AgentConfig, "region_agent", arguments)
+    agent = build_agent(config)
+
+    @asynccontextmanager
+    async def following(_: FastAPI) -> AsyncGenerator[None]:
+        follow = asyncio.create_task(agent.run())
+        # An agent that no longer follows must not look healthy: the supervisor starts another.
+        follow.add_done_callback(lambda task: None if task.cancelled() else os._exit(1))
+        yield
+        follow.cancel()
+        await agent.close()
+
+    serve(build_app(agent, read_secret(config.token_file), following), config.listen, config.tls)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

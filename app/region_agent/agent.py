@@ -1,0 +1,152 @@
+"""One region's agent: follows the database's role, and looks after runs or after the other region accordingly."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import httpx
+from run_index import IndexUnavailableError, RunIndex
+
+from region_agent.activation import ActivationError, RegionProcesses
+from region_agent.config import AgentConfig
+from region_agent.events import EventLog
+from region_agent.patroni import Member, read_member
+from region_agent.peer import PeerWatch
+from region_agent.role import UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
+from region_agent.supervisor import SupervisorError
+from region_agent.sweep import Sweeper
+
+log = logging.getLogger(__name__)
+AGAIN_SECONDS = 0.5
+
+
+@dataclass
+class RegionAgent:
+    """Active exactly while the database is primary. An agent that is restarted takes up the role that it finds."""
+
+    config: AgentConfig
+    local: httpx.AsyncClient
+    processes: RegionProcesses
+    peer: PeerWatch
+    index: RunIndex
+    make_sweeper: Callable[[], Sweeper]
+    role_file: RoleFile
+    events: EventLog
+    member: Member | None = None
+    role: Role | None = None
+    sweeper: Sweeper | None = None
+    _watch: asyncio.Task[None] | None = None
+    _unclear_since: float | None = None
+    _next_look: float = field(default=0.0)
+
+    async def run(self) -> None:
+        """Follow the database until cancelled."""
+        self.role = self.role_file.read()
+        self.events.record("agent-started", role=self.role.role if self.role else None)
+        settled = False
+        while True:
+            await self._observe()
+            wanted = await self._wanted()
+            try:
+                settled = await self._follow(wanted, settled)
+            except (SupervisorError, ActivationError, IndexUnavailableError) as error:
+                log.error("not %s yet: %s", wanted.role, error)
+                self.events.record("transition-failed", wanted=wanted.role, error=str(error)[:300])
+                settled = False
+                await asyncio.sleep(AGAIN_SECONDS)
+            await self._look_at_peer(wanted)
+            await asyncio.sleep(self.config.poll_seconds)
+
+    async def _observe(self) -> None:
+        before = self.member
+        self.member = await read_member(self.local, self.config.patroni)
+        if self.member and (
+            before is None or (before.role, before.timeline) != (self.member.role, self.member.timeline)
+        ):
+            self.events.record("database-role", role=self.member.role, timeline=self.member.timeline)
+
+    async def _wanted(self) -> Wanted:
+        """The database's role; where it is unclear for a while, an active region asks the database itself."""
+        wanted = wanted_role(self.member)
+        if wanted.role != "unclear":
+            self._unclear_since = None
+            return wanted
+        now = time.monotonic()
+        self._unclear_since = self._unclear_since or now
+        was_active = self.role is not None and self.role.role == "active"
+        if not was_active or now - self._unclear_since < UNCLEAR_SECONDS:
+            return wanted
+        assert self.role is not None
+        if await asyncio.to_thread(self.index.is_writable):
+            return Wanted("active", self.role.epoch)
+        return Wanted("standby", self.role.epoch)
+
+    async def _follow(self, wanted: Wanted, settled: bool) -> bool:
+        """Change the role where the database's has changed; whether role and processes agree now."""
+        if wanted.role == "active":
+            if settled and self.role and (self.role.role, self.role.epoch) == ("active", wanted.epoch):
+                return True
+            await self._activate(wanted.epoch)
+            return True
+        if wanted.role == "standby":
+            if settled and self.role and self.role.role == "standby":
+                return True
+            await self._deactivate(wanted.epoch)
+            return True
+        return settled
+
+    async def _activate(self, epoch: int) -> None:
+        before = self.role
+        if before is None or (before.role, before.epoch) != ("active", epoch):
+            self.events.record("promoted", epoch=epoch)
+        self._stop_watching()
+        schema = asyncio.create_task(asyncio.to_thread(self.index.ensure_schema))
+        self.role = await self.processes.activate(epoch)
+        await schema
+        self.events.record("role-changed", **{"from": before.role if before else None, "to": "active", "epoch": epoch})
+        self.peer.rest()
+        self.sweeper = self.make_sweeper()
+        self._watch = asyncio.create_task(self._sweep_and_watch(self.sweeper, epoch))
+
+    async def _deactivate(self, epoch: int) -> None:
+        before = self.role
+        self._stop_watching()
+        self.role = await self.processes.deactivate(epoch)
+        self.events.record("role-changed", **{"from": before.role if before else None, "to": "standby", "epoch": epoch})
+
+    async def _sweep_and_watch(self, sweeper: Sweeper, epoch: int) -> None:
+        while True:
+            try:
+                await sweeper.sweep(epoch)
+                break
+            except IndexUnavailableError as error:
+                self.events.record("sweep-failed", error=str(error))
+                await asyncio.sleep(AGAIN_SECONDS)
+        await sweeper.watch()
+
+    def _stop_watching(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
+        if self.sweeper is not None:
+            self.sweeper.close()
+            self.sweeper = None
+
+    async def _look_at_peer(self, wanted: Wanted) -> None:
+        is_standby = self.role is not None and self.role.role == "standby"
+        if not is_standby or wanted.role == "active":
+            return
+        if time.monotonic() >= self._next_look:
+            pause = await self.peer.look(self.member)
+            self._next_look = time.monotonic() + pause
+
+    async def close(self) -> None:
+        """Stop watching; processes stay as they are, for the agent that comes next."""
+        self._stop_watching()
+        with contextlib.suppress(Exception):
+            self.index.close()

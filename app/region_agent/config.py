@@ -1,0 +1,63 @@
+"""The region agent's configuration file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field
+from serving import ConfigurationFile, Listen, Tls
+
+Seconds = Annotated[float, Field(gt=0)]
+
+
+class SidecarProcess(ConfigurationFile):
+    """One of the region's sidecars: its name at the supervisor, and its ports on the loopback interface."""
+
+    process: str
+    grpc_port: int
+    http_port: int
+
+
+class SchedulerProcess(ConfigurationFile):
+    """The region's Dapr scheduler, and where it keeps its reminders."""
+
+    process: str
+    data_dir: Path
+    health_port: int
+
+
+class EarlyReleaseConfig(ConfigurationFile):
+    """Whether, and after how much agreed silence, a lost region's lease is released ahead of its TTL."""
+
+    enabled: bool = True
+    silence_seconds: Seconds = 3.0
+
+
+class AgentConfig(ConfigurationFile):
+    """One region agent. Addresses of the other region and the witness are WAN links."""
+
+    region: str
+    peer_region: str
+    listen: Listen
+    tls: Tls
+    token_file: Path
+    patroni: str
+    peer_patroni: str
+    patroni_scope: str
+    etcd: str
+    etcd_others: list[str]
+    peer_etcd: str
+    observer: str
+    supervisor_socket: Path
+    database_dsn_file: Path
+    sidecars: list[SidecarProcess]
+    workers: list[str]
+    scheduler: SchedulerProcess
+    dapr_token_file: Path
+    agent_name: str
+    role_file: Path
+    events_file: Path
+    early_release: EarlyReleaseConfig = EarlyReleaseConfig()
+    stuck_after_seconds: Seconds = 60.0
+    poll_seconds: Seconds = 0.25

@@ -1,0 +1,51 @@
+"""What a Patroni member says of itself."""
+
+from __future__ import annotations
+
+import httpx
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class Member(BaseModel):
+    """A database node. `timeline` grows at every promotion: it is the epoch."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    role: str
+    state: str
+    timeline: int | None = None
+    replication_state: str | None = None
+    sync_standby: bool = False
+
+    @property
+    def is_primary(self) -> bool:
+        """Whether the node accepts writes now."""
+        return self.role in ("primary", "master") and self.state == "running"
+
+    @property
+    def is_standby(self) -> bool:
+        """Whether the node says that it is not the primary."""
+        return self.role not in ("primary", "master")
+
+    @property
+    def is_streaming(self) -> bool:
+        """Whether the node follows a primary at this moment."""
+        return self.is_standby and self.replication_state == "streaming"
+
+
+async def read_member(client: httpx.AsyncClient, url: str) -> Member | None:
+    """The member at `url`, or None where it doesn't answer in time or answers something else."""
+    try:
+        response = await client.get(f"{url}/patroni")
+        return Member.model_validate_json(response.content)
+    except (httpx.HTTPError, ValidationError):
+        return None
+
+
+async def answers(client: httpx.AsyncClient, url: str) -> bool:
+    """Whether anything at `url` answers; every status counts as life."""
+    try:
+        await client.get(url)
+    except httpx.HTTPError:
+        return False
+    return True

@@ -1,0 +1,112 @@
+"""What the agent knows, for people (`/status`) and for Prometheus (`/metrics`)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from datetime import datetime
+
+from fastapi import FastAPI, Response
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from pydantic import BaseModel
+from serving import harden
+
+from region_agent.agent import RegionAgent
+from region_agent.patroni import Member
+
+
+class EarlyRelease(BaseModel):
+    """Whether the lease may be released early, what was decided how often, and last."""
+
+    enabled: bool
+    silent_seconds: float
+    decisions: dict[str, int]
+    last: str | None
+
+
+class Status(BaseModel):
+    """One region, as its agent sees it."""
+
+    region: str
+    role: str
+    epoch: int | None
+    since: datetime | None
+    patroni: Member | None
+    open_runs: int
+    runs_swept: int
+    stuck: list[str]
+    early_release: EarlyRelease
+
+
+def status_of(agent: RegionAgent) -> Status:
+    """The agent's state at this moment."""
+    role, sweeper, peer = agent.role, agent.sweeper, agent.peer
+    return Status(
+        region=agent.config.region,
+        role=role.role if role else "unknown",
+        epoch=role.epoch if role else None,
+        since=role.since if role else None,
+        patroni=agent.member,
+        open_runs=sweeper.open_count if sweeper else 0,
+        runs_swept=sweeper.swept_total if sweeper else 0,
+        stuck=sorted(sweeper.stuck) if sweeper else [],
+        early_release=EarlyRelease(
+            enabled=agent.config.early_release.enabled,
+            silent_seconds=peer.silence.seconds(time.monotonic()),
+            decisions=dict(peer.decisions),
+            last=peer.last_decision,
+        ),
+    )
+
+
+class _Collector:
+    """Turns a status into metrics when it is scraped."""
+
+    def __init__(self, agent: RegionAgent) -> None:
+        self._agent = agent
+
+    def collect(self) -> list[Metric]:
+        status = status_of(self._agent)
+        gauges = {
+            ("holdfast_region_active", "1 while the region executes runs"): float(status.role == "active"),
+            ("holdfast_epoch", "The database's timeline"): float(status.epoch or 0),
+            ("holdfast_role_since_seconds", "Unix time of the last change of role"): (
+                status.since.timestamp() if status.since else 0.0
+            ),
+            ("holdfast_runs_open", "Accepted runs that have not ended"): float(status.open_runs),
+            ("holdfast_runs_stuck", "Open runs without progress"): float(len(status.stuck)),
+        }
+        metrics: list[Metric] = [GaugeMetricFamily(name, text, value=value) for (name, text), value in gauges.items()]
+        metrics.append(CounterMetricFamily("holdfast_runs_swept", "Signals to open runs", value=status.runs_swept))
+        decisions = CounterMetricFamily(
+            "holdfast_early_release_decisions", "Decisions on the lost region's lease", labels=["reason"]
+        )
+        for reason, count in status.early_release.decisions.items():
+            decisions.add_metric([reason], count)
+        return [*metrics, decisions]
+
+
+def build_app(
+    agent: RegionAgent, token: str, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
+) -> FastAPI:
+    """The agent's interface, for callers who hold `token`."""
+    app = FastAPI(title="Region agent", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    harden(app, token=token, max_body_bytes=1000, public_paths=("/healthz",))
+    registry = CollectorRegistry()
+    registry.register(_Collector(agent))  # pyright: ignore[reportArgumentType]
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
+        return {"status": "ok"}
+
+    @app.get("/status")
+    async def status() -> Status:  # pyright: ignore[reportUnusedFunction]
+        return status_of(agent)
+
+    @app.get("/metrics")
+    async def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]
+        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
+
+    return app

@@ -1,0 +1,57 @@
+"""Starts and stops the region's processes through their supervisor's socket."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import httpx
+from pydantic import BaseModel, ConfigDict
+
+
+class SupervisorError(Exception):
+    """The supervisor did not do what it was told."""
+
+
+class _Process(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    name: str
+    is_running: bool
+
+
+class _Processes(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    data: list[_Process]
+
+
+class Supervisor:
+    """The supervisor behind a unix socket, however long the path of that socket is."""
+
+    def __init__(self, socket: Path) -> None:
+        directory = os.open(socket.parent, os.O_RDONLY | os.O_DIRECTORY)
+        transport = httpx.AsyncHTTPTransport(uds=f"/proc/self/fd/{directory}/{socket.name}")
+        self._client = httpx.AsyncClient(transport=transport, base_url="http://supervisor", timeout=30.0)
+
+    async def running(self) -> set[str]:
+        """The names of the processes that run."""
+        response = await self._call("GET", "/processes")
+        return {process.name for process in _Processes.model_validate_json(response.content).data if process.is_running}
+
+    async def start(self, process: str) -> None:
+        """Start a process; one that runs stays as it is."""
+        if process not in await self.running():
+            await self._call("POST", f"/process/start/{process}")
+
+    async def stop(self, process: str) -> None:
+        """Stop a process; one that doesn't run stays stopped. Returns when it has ended."""
+        if process in await self.running():
+            await self._call("PATCH", f"/process/stop/{process}")
+
+    async def _call(self, method: str, path: str) -> httpx.Response:
+        try:
+            response = await self._client.request(method, path)
+        except httpx.HTTPError as error:
+            raise SupervisorError(f"the supervisor does not answer {method} {path}: {error!r}") from error
+        if response.is_error:
+            raise SupervisorError(f"the supervisor refused {method} {path}: {response.text[:300]}")
+        return response
