@@ -45,9 +45,7 @@ def _beside(panels: Sequence[RenderableType]) -> Table:
 def _region(region: RegionStatus, site: SiteStatus | None) -> Panel:
     colour = _COLOURS.get(region.role, "red")
     grid = Table.grid(padding=(0, 2))
-    grid.add_row(
-        "role", Text(region.role if not region.error else f"unknown: {region.error}", f"bold {colour}")
-    )
+    grid.add_row("role", Text(region.role if not region.error else f"unknown: {region.error}", f"bold {colour}"))
     grid.add_row("epoch", _known(region.epoch))
     database = region.database
     grid.add_row("database", f"{database.role}, {database.state}" if not database.error else database.error)
@@ -64,8 +62,8 @@ def _processes(site: SiteStatus) -> Text:
     text = Text()
     for process in site.processes:
         style = "green" if process.running else "dim"
-        restarts = f" (restarted {process.restarts}×)" if process.restarts else ""
-        text.append(f"{'●' if process.running else '○'} {process.name}{restarts}  ", style)
+        restarts = f"↻{process.restarts}" if process.restarts else ""
+        text.append(f"{'●' if process.running else '○'}{process.name}{restarts}  ", style)
     return text
 
 

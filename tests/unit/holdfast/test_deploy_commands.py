@@ -284,7 +284,7 @@ def test_the_picture_shows_a_region_that_is_gone(tmp_path: Path, monkeypatch: py
 
     assert "unknown: no answer" in picture
     assert "no active region" in picture
-    assert "○ scheduler" in picture
+    assert "○scheduler" in picture
     assert "none: no answer" in picture
 
 
