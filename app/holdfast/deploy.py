@@ -189,9 +189,7 @@ def _settings(overrides: tuple[str, ...]) -> dict[str, str]:
     for override in overrides:
         key, equals, value = override.partition("=")
         if not key or not equals:
-            raise click.BadParameter(
-                f"{override!r} is not KEY=VALUE, such as workers=3", param_hint="--config"
-            )
+            raise click.BadParameter(f"{override!r} is not KEY=VALUE, such as workers=3", param_hint="--config")
         settings[key] = value
     return settings
 

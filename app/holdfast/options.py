@@ -31,9 +31,9 @@ def deployment_options(command: _F) -> _F:
         help="State directory; deployments in different ones live side by side. "
         "[default: $HOLDFAST_STATE, else .holdfast in the checkout]",
     )(command)
-    return click.option(
-        "--stack", default="local", show_default=True, metavar="NAME", help="Which Pulumi.NAME.yaml."
-    )(command)
+    return click.option("--stack", default="local", show_default=True, metavar="NAME", help="Which Pulumi.NAME.yaml.")(
+        command
+    )
 
 
 def as_json(command: _F) -> _F:

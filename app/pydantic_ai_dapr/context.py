@@ -15,9 +15,7 @@ def current_operation() -> Operation:
     """The running operation, inside a tool or model request of a durable run. Raises RuntimeError elsewhere."""
     operation = _current.get()
     if operation is None:
-        raise RuntimeError(
-            "no durable operation is running here; call this from a tool of an agent that runs durably"
-        )
+        raise RuntimeError("no durable operation is running here; call this from a tool of an agent that runs durably")
     return operation
 
 

@@ -71,5 +71,5 @@ def rebuild(ordinal: int, inputs: Inputs) -> Request:
 def _joined(ordinal: int, wire: Wire, base: Request | None) -> Request:
     tail = ModelMessagesTypeAdapter.validate_python(wire["tail"])
     messages = (base.messages[: wire["keep"]] if base else []) + tail
-    parameters = wire["parameters"] if "parameters" in wire else base.parameters if base else {}
+    parameters = wire.get("parameters", base.parameters if base else {})
     return Request(ordinal, messages, parameters)

@@ -1,4 +1,4 @@
-"""Drives a coroutine from inside a Dapr workflow, which is a generator that is run from its beginning at each work item.
+"""Drives a coroutine inside a Dapr workflow, which is a generator that runs from its beginning at each work item.
 
 Between two work items the suspended coroutine is kept in memory, in a bounded table. The next work item replays the
 history against what memory recorded; where they disagree, history wins and the coroutine is run again from the

@@ -1,4 +1,4 @@
-"""`DaprDurability`: the capability that makes an agent's model requests and tool calls activities of a Dapr workflow."""
+"""`DaprDurability`: the capability that makes an agent's model requests and tool calls activities of a workflow."""
 
 from __future__ import annotations
 

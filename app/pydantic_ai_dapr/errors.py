@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+
 import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic_ai.exceptions import (
@@ -71,9 +72,7 @@ def to_value(error: BaseException) -> ErrorValue:
         )
     if isinstance(error, ModelAPIError):
         return ErrorValue(type=kind, message=error.message, retryable=True, model=error.model_name)
-    retryable = isinstance(
-        error, ConnectionError | TimeoutError | asyncio.TimeoutError | httpx.TransportError
-    )
+    retryable = isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError | httpx.TransportError)
     return ErrorValue(type=kind, message=str(error), retryable=retryable)
 
 

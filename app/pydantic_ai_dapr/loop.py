@@ -38,9 +38,7 @@ class InlineExecutor(Executor):
 class WorkflowEventLoop(asyncio.AbstractEventLoop):
     """`now` is the workflow's time in Unix seconds, `start_timer(delay, callback)` a durable timer."""
 
-    def __init__(
-        self, now: Callable[[], float], start_timer: Callable[[float, asyncio.TimerHandle], None]
-    ) -> None:
+    def __init__(self, now: Callable[[], float], start_timer: Callable[[float, asyncio.TimerHandle], None]) -> None:
         self._now, self._start_timer = now, start_timer
         self._ready: deque[asyncio.Handle] = deque()
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -58,9 +56,7 @@ class WorkflowEventLoop(asyncio.AbstractEventLoop):
                 handle = self._ready.popleft()
                 if not handle.cancelled():
                     handle._run()  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
-            raise RuntimeError(
-                f"the agent's coroutine ran {MAX_CALLBACKS} callbacks without waiting for anything"
-            )
+            raise RuntimeError(f"the agent's coroutine ran {MAX_CALLBACKS} callbacks without waiting for anything")
         finally:
             events._set_running_loop(previous)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
 
@@ -77,9 +73,7 @@ class WorkflowEventLoop(asyncio.AbstractEventLoop):
         self._closed = True
         self._ready.clear()
 
-    def call_soon(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
-    ) -> asyncio.Handle:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # pyright: ignore[reportIncompatibleMethodOverride]
         handle = asyncio.Handle(callback, args, self, context)
         self._ready.append(handle)
         return handle
@@ -133,9 +127,7 @@ class WorkflowEventLoop(asyncio.AbstractEventLoop):
         task.add_done_callback(self._tasks.discard)
         return task
 
-    def run_in_executor(
-        self, executor: Executor | None, func: Callable[..., T], *args: Any
-    ) -> asyncio.Future[T]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def run_in_executor(self, executor: Executor | None, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # pyright: ignore[reportIncompatibleMethodOverride]
         future: asyncio.Future[T] = self.create_future()
         try:
             future.set_result(func(*args))

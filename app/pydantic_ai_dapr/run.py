@@ -13,9 +13,7 @@ from typing import Any, Protocol
 from pydantic_ai_dapr.loop import WorkflowEventLoop
 from pydantic_ai_dapr.types import RECOVER
 
-current_run: contextvars.ContextVar[LiveRun | None] = contextvars.ContextVar(
-    "pydantic_ai_dapr.run", default=None
-)
+current_run: contextvars.ContextVar[LiveRun | None] = contextvars.ContextVar("pydantic_ai_dapr.run", default=None)
 
 
 class WorkflowContext(Protocol):
@@ -187,7 +185,7 @@ class LiveRun:
         return False
 
     def deliver(self, number: int, value: object, error: Exception | None) -> None:
-        """Give a step its answer. The first one wins; `recover` issues again what is open since an earlier work item."""
+        """Give a step its answer, the first one; `recover` issues again what is open since an earlier work item."""
         self.delivered.append((number, value))
         step = self.steps[number]
         step.deliver(value, error)

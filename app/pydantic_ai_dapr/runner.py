@@ -124,9 +124,7 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         WorkflowUnavailableError where the sidecar does not answer: then whether the run started is unknown.
         """
         run_id = run_id or uuid.uuid4().hex
-        history = (
-            ModelMessagesTypeAdapter.dump_python(message_history, mode="json") if message_history else None
-        )
+        history = ModelMessagesTypeAdapter.dump_python(message_history, mode="json") if message_history else None
         run_input = RunInput(
             run_id=run_id,
             prompt=prompt,
@@ -149,9 +147,7 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
                 return self._result(status)
             if time.monotonic() > deadline:
                 seen = status.status if status else "unknown"
-                raise TimeoutError(
-                    f"run {run_id} did not end within {timeout:g} s; it was {seen} when last seen"
-                )
+                raise TimeoutError(f"run {run_id} did not end within {timeout:g} s; it was {seen} when last seen")
             time.sleep(FOLLOW_SECONDS)
 
     def run_sync(
@@ -174,7 +170,7 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         deps: Deps | None = None,
         message_history: list[ModelMessage] | None = None,
         run_id: str | None = None,
-        timeout: float = 60.0,
+        timeout: float = 60.0,  # noqa: ASYNC109  # the same names as `run_sync`
     ) -> RunResult[Output]:
         """Start a run and wait for its result, without blocking the event loop."""
         return await asyncio.to_thread(

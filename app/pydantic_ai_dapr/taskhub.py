@@ -46,9 +46,9 @@ _STATUS: dict[int, Status] = {
 
 
 class TaskHub:
-    """One sidecar's workflow engine. Every method ends within its timeout (seconds), or raises WorkflowUnavailableError.
+    """One sidecar's workflow engine: every method ends within its timeout (seconds).
 
-    Safe to use from several threads; reconnects by itself.
+    Raises WorkflowUnavailableError where the sidecar does not answer: the effect is then unknown. Safe to use from several threads; reconnects by itself.
     """
 
     def __init__(self, host: str, port: int, api_token: str | None) -> None:
@@ -95,9 +95,7 @@ class TaskHub:
 
     def terminate(self, instance_id: str, timeout: float) -> None:
         """End a workflow and its children."""
-        self._call(
-            self._stub.TerminateInstance, pb.TerminateRequest(instanceId=instance_id, recursive=True), timeout
-        )
+        self._call(self._stub.TerminateInstance, pb.TerminateRequest(instanceId=instance_id, recursive=True), timeout)
 
     def history(self, instance_id: str, timeout: float) -> list[HistoryEvent]:
         """A workflow's events, in order, with inputs and results."""

@@ -198,9 +198,7 @@ class DaprTransports(ParameterTransports):
             lambda w, ctx: EventStreamHandlerParams(_event.validate_python(w["event"]), run_context=ctx),
         )
 
-    def capability_operation(
-        self, declaration: CapabilityMethodDeclaration
-    ) -> Transport[CapabilityOperationParams]:
+    def capability_operation(self, declaration: CapabilityMethodDeclaration) -> Transport[CapabilityOperationParams]:
         return Transport(
             self.boundary,
             lambda p: p.run_context,
@@ -235,9 +233,7 @@ class DaprTransports(ParameterTransports):
         return Transport(self.boundary, lambda p: p.ctx, pack, unpack)
 
     def get_tools(self, toolset: AbstractToolset[Any]) -> Transport[ToolsetGetToolsParams]:
-        return Transport(
-            self.boundary, lambda p: p.ctx, lambda p: {}, lambda w, ctx: ToolsetGetToolsParams(ctx)
-        )
+        return Transport(self.boundary, lambda p: p.ctx, lambda p: {}, lambda w, ctx: ToolsetGetToolsParams(ctx))
 
     def get_instructions(self, toolset: AbstractToolset[Any]) -> Transport[ToolsetGetToolsParams]:
         return self.get_tools(toolset)
@@ -252,8 +248,6 @@ class DaprTransports(ParameterTransports):
 
         def unpack(wire: Wire, ctx: Any) -> DynamicToolsetCallToolParams:
             definition = _definition.validate_python(wire["def"]) if wire["def"] else None
-            return DynamicToolsetCallToolParams(
-                wire["name"], tool_args=wire["args"], ctx=ctx, tool_def=definition
-            )
+            return DynamicToolsetCallToolParams(wire["name"], tool_args=wire["args"], ctx=ctx, tool_def=definition)
 
         return Transport(self.boundary, lambda p: p.ctx, pack, unpack)

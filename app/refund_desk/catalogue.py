@@ -77,9 +77,7 @@ def quote(order: Order | None, customer: str, rule: Policy) -> Quote:
     if order is None:
         return Quote(eligible=False, amount=nothing, needs_approval=False, why="the order is not known")
     if order.customer != customer:
-        return Quote(
-            eligible=False, amount=nothing, needs_approval=False, why="the order belongs to another customer"
-        )
+        return Quote(eligible=False, amount=nothing, needs_approval=False, why="the order belongs to another customer")
     if order.status == "cancelled":
         return Quote(
             eligible=False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,11 @@ class HostedDesk:
         from refund_desk.model import resolve_model
 
         return build_agent(resolve_model(model, model_latency_seconds), HttpEffects(effects))
+
+    def warm_up(self) -> None:
+        """Import what `build_agent` needs, so that building takes no time later."""
+        importlib.import_module("refund_desk.agent")
+        importlib.import_module("refund_desk.model")
 
     def prompt(self, ticket: Ticket) -> str:
         """The user prompt of a run on `ticket`."""

@@ -66,7 +66,10 @@ def deterministic_model(latency_seconds: float = 0.0) -> Model:
 def read_reason(text: str) -> Reason:
     """The reason that a ticket's words give."""
     lowered = text.lower()
-    return next((reason for reason, words in _REASONS if re.search(words, lowered)), "other")
+    for reason, words in _REASONS:
+        if re.search(words, lowered):
+            return reason
+    return "other"
 
 
 def _next_calls(messages: Sequence[ModelMessage], output_tool: str) -> Sequence[ToolCallPart]:
@@ -97,20 +100,12 @@ def _next_calls(messages: Sequence[ModelMessage], output_tool: str) -> Sequence[
 
     rejected = approval is not None and approval.content == "rejected"
     refund = quote.eligible and not rejected and order is not None
-    if refund and "issue_refund" not in answers:
+    if refund and order is not None and "issue_refund" not in answers:
         return call("issue_refund", order_id=order_id, amount=str(quote.amount), currency=order.currency)
     if "notify_customer" not in answers:
         return call("notify_customer", message=_message(refund, rejected, quote))
 
-    outcome = (
-        "refunded"
-        if refund
-        else "escalated"
-        if rejected
-        else "needs-details"
-        if order is None
-        else "declined"
-    )
+    outcome = "refunded" if refund else "escalated" if rejected else "needs-details" if order is None else "declined"
     return call(
         output_tool,
         outcome=outcome,
@@ -123,11 +118,7 @@ def _next_calls(messages: Sequence[ModelMessage], output_tool: str) -> Sequence[
 
 def _content(part: ToolReturnPart) -> object:
     """A tool's answer as plain data, whether it is still an object or was restored from JSON."""
-    return (
-        part.model_response_object().get("return_value", part.model_response_object())
-        if part.content
-        else None
-    )
+    return part.model_response_object().get("return_value", part.model_response_object()) if part.content else None
 
 
 def _message(refund: bool, rejected: bool, quote: Quote) -> str:

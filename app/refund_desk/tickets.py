@@ -48,9 +48,7 @@ def read_tickets(path: Path) -> TicketFile:
         if isinstance(parsed, str):
             result.malformed.append(Malformed(number, parsed))
         elif (before := first_seen.setdefault(parsed.ticket_id, number)) != number:
-            result.malformed.append(
-                Malformed(number, f"ticket_id {parsed.ticket_id!r} was on line {before} already")
-            )
+            result.malformed.append(Malformed(number, f"ticket_id {parsed.ticket_id!r} was on line {before} already"))
         else:
             result.tickets.append(parsed)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -49,7 +49,7 @@ _COLUMNS: LiteralString = "run_id, input, accepted_at, scheduled_at, closed_at, 
 
 
 class RunIndex:
-    """Every method has returned only after its transaction committed, on the synchronous standby too where there is one.
+    """A method returns once its transaction is committed, on the synchronous standby too where there is one.
 
     Every call ends within about `timeout` seconds, and raises `IndexUnavailableError` where the database didn't
     answer or refused to write. Connections are checked before use, so a failover costs an error, not a restart.
@@ -75,7 +75,7 @@ class RunIndex:
         )
 
     @contextmanager
-    def _connection(self) -> Iterator[psycopg.Connection]:
+    def _connection(self) -> Generator[psycopg.Connection]:
         try:
             with self._pool.connection() as connection:
                 yield connection
@@ -137,9 +137,7 @@ class RunIndex:
         """One run, or None where none was accepted under that id."""
         return next(iter(self._select("run_id = %s", (run_id,))), None)
 
-    def page(
-        self, *, status: str | None, limit: int, before: tuple[datetime, str] | None
-    ) -> list[IndexedRun]:
+    def page(self, *, status: str | None, limit: int, before: tuple[datetime, str] | None) -> list[IndexedRun]:
         """Runs newest first; `before` is the `(accepted_at, run_id)` of the last run of the page before."""
         where: list[LiteralString] = ["true"]
         values: list[object] = []

@@ -7,14 +7,14 @@ import base64
 import binascii
 import json
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Literal
 
-from fastapi import Depends, FastAPI, Query, Response
+from fastapi import Depends, FastAPI, Query, Request, Response
 from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
@@ -92,9 +92,7 @@ class Region:
         if role is not None and role.role == "active":
             return role
         if role is not None and role.role == "activating":
-            raise Problem(
-                503, "activating", "this region is becoming active; try again", headers={"Retry-After": "1"}
-            )
+            raise Problem(503, "activating", "this region is becoming active; try again", headers={"Retry-After": "1"})
         peer = next(iter(self.config.peers.values()), None)
         raise Problem(
             503,
@@ -105,8 +103,17 @@ class Region:
         )
 
 
+def _active_region(request: Request) -> Region:
+    region: Region = request.app.state.region
+    region.demand_active()
+    return region
+
+
+ActiveRegion = Annotated[Region, Depends(_active_region)]
+
+
 @contextmanager
-def _unavailable_is_503() -> Iterator[None]:
+def _unavailable_is_503() -> Generator[None]:
     """A database or a sidecar that doesn't answer is the region's condition, not a fault of the request."""
     try:
         yield
@@ -132,11 +139,7 @@ def build_app(region: Region, token: str) -> FastAPI:
         rate_limit=RateLimit(config.rate_per_second, config.rate_burst),
     )
 
-    def active() -> Region:
-        region.demand_active()
-        return region
-
-    Active = Annotated[Region, Depends(active)]
+    app.state.region = region
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -161,14 +164,12 @@ def build_app(region: Region, token: str) -> FastAPI:
         return RoleAnswer(region=config.region, role=found.role, epoch=found.epoch, active_url=url)
 
     @app.post("/v1/runs", status_code=202, responses={200: {"model": Run}, 409: {}, 503: {}})
-    def start(request: StartRequest, where: Active, response: Response) -> Run:
+    def start(request: StartRequest, where: ActiveRegion, response: Response) -> Run:
         run_input = _run_input(where.hosted, request)
         with _unavailable_is_503():
             accepted = where.index.accept(request.run_id, run_input.model_dump(mode="json"))
         if accepted.outcome == "conflict":
-            raise Problem(
-                409, "conflict", f"run {request.run_id} exists with another input; choose another id"
-            )
+            raise Problem(409, "conflict", f"run {request.run_id} exists with another input; choose another id")
         response.headers["Location"] = f"/v1/runs/{request.run_id}"
         if accepted.outcome == "existing":
             response.status_code = 200
@@ -178,7 +179,7 @@ def build_app(region: Region, token: str) -> FastAPI:
 
     @app.get("/v1/runs")
     def runs(
-        where: Active,
+        where: ActiveRegion,
         status: Annotated[str | None, Query(max_length=40)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(max_length=300)] = None,
@@ -189,20 +190,20 @@ def build_app(region: Region, token: str) -> FastAPI:
         return Runs(runs=[_from_index(run) for run in page], next=_encode_cursor(last) if last else None)
 
     @app.get("/v1/runs/{run_id}")
-    def run(run_id: RunId, where: Active) -> Run:
+    def run(run_id: RunId, where: ActiveRegion) -> Run:
         with _unavailable_is_503():
             indexed = _known(where, run_id)
             workflow = where.sidecars.ask(lambda client: client.status(run_id))
         return _merged(indexed, workflow)
 
     @app.get("/v1/runs/{run_id}/history")
-    def history(run_id: RunId, where: Active) -> list[HistoryEvent]:
+    def history(run_id: RunId, where: ActiveRegion) -> list[HistoryEvent]:
         with _unavailable_is_503():
             _known(where, run_id)
             return where.sidecars.ask(lambda client: client.history(run_id))
 
     @app.post("/v1/runs/{run_id}/cancel")
-    def cancel(run_id: RunId, where: Active) -> Run:
+    def cancel(run_id: RunId, where: ActiveRegion) -> Run:
         with _unavailable_is_503():
             indexed = _known(where, run_id)
             workflow = where.sidecars.ask(lambda client: client.status(run_id))
@@ -216,7 +217,7 @@ def build_app(region: Region, token: str) -> FastAPI:
             return _merged(where.index.get(run_id) or indexed, workflow)
 
     @app.get("/v1/runs/{run_id}/events", response_class=StreamingResponse)
-    def events(run_id: RunId, where: Active) -> StreamingResponse:
+    def events(run_id: RunId, where: ActiveRegion) -> StreamingResponse:
         with _unavailable_is_503():
             _known(where, run_id)
         return StreamingResponse(
@@ -232,9 +233,7 @@ def _run_input(hosted: HostedAgent, request: StartRequest) -> RunInput:
     except ValidationError as error:
         problems = [f"input.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]]
         raise Problem(422, "invalid input", "; ".join(problems)) from error
-    return RunInput(
-        run_id=request.run_id, prompt=hosted.prompt(value), deps=hosted.deps(value).model_dump(mode="json")
-    )
+    return RunInput(run_id=request.run_id, prompt=hosted.prompt(value), deps=hosted.deps(value).model_dump(mode="json"))
 
 
 def _schedule(region: Region, run_id: str, run_input: RunInput) -> None:
@@ -310,6 +309,4 @@ def _decode_cursor(cursor: str | None) -> tuple[datetime, str] | None:
         at, _, run_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
         return datetime.fromisoformat(at), run_id
     except (binascii.Error, UnicodeDecodeError, ValueError) as error:
-        raise Problem(
-            422, "invalid request", "query.cursor: use the value of `next` as it was given"
-        ) from error
+        raise Problem(422, "invalid request", "query.cursor: use the value of `next` as it was given") from error

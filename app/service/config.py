@@ -15,7 +15,7 @@ class SidecarPorts(ConfigurationFile):
 
 
 class ServiceConfig(ConfigurationFile):
-    """One region's API. `peers` are the other regions' public addresses, `rate_per_second` bounds all callers together."""
+    """One region's API. `peers` are the other regions' addresses, `rate_per_second` bounds all callers together."""
 
     region: str
     listen: Listen

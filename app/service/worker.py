@@ -120,17 +120,13 @@ def main(arguments: list[str]) -> int:
     config = configuration_of(WorkerConfig, "service.worker", arguments)
     os.environ["DAPR_API_TOKEN"] = token = read_secret(config.dapr.token_file)
     hosted = load_hosted(config.agent)
+    hosted.warm_up()
     role_file = RoleFile(config.role_file)
-    import pydantic_ai  # noqa: F401  # warm: what takes seconds to import is imported before it is needed
 
     log.info("warm, waiting for the region to become active")
     role = wait_for_activation(role_file)
-    effects = Effects(
-        **config.payments.model_dump(), region=config.region, epoch=role.epoch, worker=config.name
-    )
-    agent = hosted.build_agent(
-        model=config.model, model_latency_seconds=config.model_latency_seconds, effects=effects
-    )
+    effects = Effects(**config.payments.model_dump(), region=config.region, epoch=role.epoch, worker=config.name)
+    agent = hosted.build_agent(model=config.model, model_latency_seconds=config.model_latency_seconds, effects=effects)
     while not sidecar_answers(config.dapr):
         current = role_file.read()
         if current is None or current.role == "standby" or current.epoch != role.epoch:

@@ -52,9 +52,7 @@ def configuration_of(model: type[Configuration], program: str, arguments: list[s
     Exits with status 2 and a message on standard error that names each wrong key where the file can't be read.
     """
     parser = argparse.ArgumentParser(prog=f"python -m {program}")
-    parser.add_argument(
-        "--config", type=Path, required=True, help="the JSON file with this process's configuration"
-    )
+    parser.add_argument("--config", type=Path, required=True, help="the JSON file with this process's configuration")
     path: Path = parser.parse_args(arguments).config
     try:
         return model.model_validate_json(path.read_text(encoding="utf-8"))

@@ -89,9 +89,7 @@ def harden(
     async def on_http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
         title = http.HTTPStatus(error.status_code).phrase.lower()
-        return Problem(
-            error.status_code, title, str(error.detail), headers=dict(error.headers or {})
-        ).response()
+        return Problem(error.status_code, title, str(error.detail), headers=dict(error.headers or {})).response()
 
     async def on_invalid(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, RequestValidationError)

@@ -40,7 +40,7 @@ def log_to_stderr() -> None:
         level=os.environ.get("HOLDFAST_LOG_LEVEL", "INFO"),
         format="%(asctime)s %(levelname)s %(name)s %(message)s",
     )
-    for chatty in ("httpx", "httpcore"):
+    for chatty in ("httpx", "httpcore", "durabletask-worker", "WorkflowRuntime"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
 

@@ -16,27 +16,28 @@ MAX_BODY_BYTES = 64_000
 _Name = Header(min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$")
 
 
+def _caller(
+    idempotency_key: Annotated[str, _Name],
+    holdfast_run: Annotated[str, _Name],
+    holdfast_region: Annotated[str, _Name],
+    holdfast_epoch: Annotated[int, Header(ge=0, le=2**53)],
+    holdfast_worker: Annotated[str, _Name],
+    holdfast_attempt: Annotated[int, Header(ge=1, le=1_000_000)],
+) -> Caller:
+    return Caller(
+        key=idempotency_key,
+        run_id=holdfast_run,
+        region=holdfast_region,
+        epoch=holdfast_epoch,
+        worker=holdfast_worker,
+        attempt=holdfast_attempt,
+    )
+
+
 def build_app(ledger: Ledger, token: str) -> FastAPI:
     """The service over `ledger`, for callers who hold `token`."""
     app = FastAPI(title="Payments", version="1", docs_url=None, redoc_url=None)
     harden(app, token=token, max_body_bytes=MAX_BODY_BYTES, public_paths=("/healthz",))
-
-    def caller(
-        idempotency_key: Annotated[str, _Name],
-        holdfast_run: Annotated[str, _Name],
-        holdfast_region: Annotated[str, _Name],
-        holdfast_epoch: Annotated[int, Header(ge=0, le=2**53)],
-        holdfast_worker: Annotated[str, _Name],
-        holdfast_attempt: Annotated[int, Header(ge=1, le=1_000_000)],
-    ) -> Caller:
-        return Caller(
-            key=idempotency_key,
-            run_id=holdfast_run,
-            region=holdfast_region,
-            epoch=holdfast_epoch,
-            worker=holdfast_worker,
-            attempt=holdfast_attempt,
-        )
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
@@ -51,7 +52,7 @@ def build_app(ledger: Ledger, token: str) -> FastAPI:
     @app.post("/{kind}", responses={409: {"description": "conflicting payload, or stale epoch"}})
     def effect(  # pyright: ignore[reportUnusedFunction]
         kind: EffectKind,
-        who: Annotated[Caller, Depends(caller)],
+        who: Annotated[Caller, Depends(_caller)],
         payload: dict[str, JsonValue],
         request: Request,
     ) -> JSONResponse:

@@ -30,7 +30,12 @@ create table if not exists attempts (
     digest text not null,
     outcome text not null
 );
-create table if not exists effects (key text primary key, kind text not null, digest text not null, result text not null);
+create table if not exists effects (
+    key text primary key,
+    kind text not null,
+    digest text not null,
+    result text not null
+);
 """
 
 
@@ -117,14 +122,10 @@ class Ledger:
             self._epoch = max(self._epoch, caller.epoch)
         return recorded
 
-    def _judge(
-        self, kind: EffectKind, caller: Caller, digest: str, payload: dict[str, JsonValue]
-    ) -> Recorded:
+    def _judge(self, kind: EffectKind, caller: Caller, digest: str, payload: dict[str, JsonValue]) -> Recorded:
         if caller.epoch < self._epoch:
             return Recorded("stale", None)
-        row = self._db.execute(
-            "select kind, digest, result from effects where key = ?", (caller.key,)
-        ).fetchone()
+        row = self._db.execute("select kind, digest, result from effects where key = ?", (caller.key,)).fetchone()
         if row is None:
             result = decide(kind, payload)
             self._db.execute(
