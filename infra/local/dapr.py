@@ -65,9 +65,7 @@ def processes(layout: Layout, region: str) -> tuple[Process, ...]:
     def own(process: str, *kinds: str) -> dict[str, int]:
         return {f"{process}{kind}": ports[f"{region}.{process}{kind}"] for kind in ("", *kinds)}
 
-    def process_of(
-        process: str, options: dict[str, object], autostart: bool, used: dict[str, int]
-    ) -> Process:
+    def process_of(process: str, options: dict[str, object], autostart: bool, used: dict[str, int]) -> Process:
         return Process(
             process,
             (str(found[process]), *_flags(options)),

@@ -62,11 +62,7 @@ def make_directory(path: Path, account: Account | None = None, mode: int = 0o755
 def check_reachable(directory: Path, account: Account) -> None:
     """Raises `PartError` if the services' account cannot walk to `directory`."""
     if is_root() and not others_can_reach(directory / "any"):
-        closed = [
-            parent
-            for parent in reversed(directory.absolute().parents)
-            if not others_can_reach(parent / "any")
-        ]
+        closed = [parent for parent in reversed(directory.absolute().parents) if not others_can_reach(parent / "any")]
         where = closed[0] if closed else directory
         raise PartError(
             f"the services run as user {account.name!r}, which may not enter {where}: "

@@ -88,9 +88,7 @@ class Looker:
         except (httpx.HTTPError, ValueError) as error:
             return Sight(False, f"its lease store's member does not answer ({_brief(error)})")
         good = body.get("health") == "true"
-        return Sight(
-            good, "has a quorum" if good else f"its lease store: {body.get('reason') or 'no quorum'}"
-        )
+        return Sight(good, "has a quorum" if good else f"its lease store: {body.get('reason') or 'no quorum'}")
 
     def patroni(self, region: str) -> Mapping[str, Any] | None:
         """What Patroni says of the region's node, if it answers."""
@@ -121,7 +119,9 @@ class Looker:
             with psycopg.connect(parts, connect_timeout=2) as connection:
                 connection.execute("select 1")
         except psycopg.Error as error:
-            return Sight(False, f"{detail}, and refuses the app ({str(error).strip().splitlines()[-1]})")
+            return Sight(
+                False, f"{detail}, not ready for the app: {str(error).strip().rpartition('FATAL: ')[2].strip()}"
+            )
         return Sight(True, detail)
 
     def synchronous(self, region: str) -> Sight:

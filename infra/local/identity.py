@@ -133,9 +133,9 @@ def _builder(
 
 
 def _as_authority(builder: x509.CertificateBuilder, depth: int) -> x509.CertificateBuilder:
-    return builder.add_extension(
-        x509.BasicConstraints(ca=True, path_length=depth), critical=True
-    ).add_extension(_usage(signs_certificates=True), critical=True)
+    return builder.add_extension(x509.BasicConstraints(ca=True, path_length=depth), critical=True).add_extension(
+        _usage(signs_certificates=True), critical=True
+    )
 
 
 def _usage(*, signs_certificates: bool) -> x509.KeyUsage:

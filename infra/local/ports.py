@@ -44,9 +44,7 @@ def _names() -> Iterator[str]:
         yield from (f"{region}.{name}" for name in ("agent", "api"))
         yield from (f"{region}.sentry{kind}" for kind in ("", "-health", "-metrics"))
         yield from (f"{region}.placement{kind}" for kind in ("", "-health", "-metrics", "-raft"))
-        yield from (
-            f"{region}.scheduler{kind}" for kind in ("", "-health", "-metrics", "-etcd", "-etcd-peer")
-        )
+        yield from (f"{region}.scheduler{kind}" for kind in ("", "-health", "-metrics", "-etcd", "-etcd-peer"))
         for number in range(1, MAX_WORKERS + 1):
             yield from (f"{region}.daprd-{number}-{kind}" for kind in ("grpc", "http", "internal", "metrics"))
 

@@ -238,6 +238,5 @@ def _quoted(value: str) -> str:
 def settings_differ(seen: dict[str, object], wanted: dict[str, object]) -> bool:
     """Whether the lease store's configuration has to be patched."""
     return any(
-        json.dumps(seen.get(key), sort_keys=True) != json.dumps(value, sort_keys=True)
-        for key, value in wanted.items()
+        json.dumps(seen.get(key), sort_keys=True) != json.dumps(value, sort_keys=True) for key, value in wanted.items()
     )

@@ -76,9 +76,7 @@ class RegionProcesses(Part, module="holdfast", name="RegionProcesses"):
 class LocalRegion(Region):
     """A region of processes on this machine."""
 
-    def __init__(
-        self, args: RegionArgs, target: str = TARGET, opts: pulumi.ResourceOptions | None = None
-    ) -> None:
+    def __init__(self, args: RegionArgs, target: str = TARGET, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__(args, opts)
         after = [*args.foundation.all, *args.after]
         self.processes = RegionProcesses(

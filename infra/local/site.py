@@ -75,9 +75,7 @@ class Site:
 
     @property
     def ports(self) -> Mapping[str, int]:
-        return {
-            f"{self.name} {name}": port for process in self.processes for name, port in process.ports.items()
-        }
+        return {f"{self.name} {name}": port for process in self.processes for name, port in process.ports.items()}
 
     def supervision(self) -> str:
         """The supervisor's configuration."""

@@ -130,9 +130,7 @@ def log_tail(site: Site, process: str, lines: int = 8) -> str:
     return "\n".join(f"    {line[:300]}" for line in text.splitlines()[-lines:])
 
 
-def await_true(
-    what: str, look: Callable[[], tuple[_T | None, str]], seconds: float, hint: Callable[[], str]
-) -> _T:
+def await_true(what: str, look: Callable[[], tuple[_T | None, str]], seconds: float, hint: Callable[[], str]) -> _T:
     """The first value that `look` gives; at the deadline a `PartError` of what was awaited and last seen."""
     deadline = time.monotonic() + seconds
     while True:

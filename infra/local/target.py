@@ -218,9 +218,7 @@ def _facts(part: str, layout: Layout) -> dict[str, str]:
         return {"observer": layout.url("w.observer"), "etcd": layout.url("w.etcd")}
     where = part[-1]
     names = ("api", "agent", "patroni", "etcd")
-    return {name: layout.url(f"{where}.{name}") for name in names} | {
-        "postgres": layout.address(f"{where}.postgres")
-    }
+    return {name: layout.url(f"{where}.{name}") for name in names} | {"postgres": layout.address(f"{where}.postgres")}
 
 
 def _last_words(site: Site) -> str:

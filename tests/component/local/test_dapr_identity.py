@@ -41,15 +41,15 @@ def test_sentry_refuses_a_process_whose_token_is_for_another_identity_or_missing
     }
     for name, environment in environments.items():
         process = dataclasses.replace(honest, name=name, environment=environment, autostart=True)
-        site = dataclasses.replace(
-            whole, name=name, directory=layout.root / "strangers", processes=(process,)
-        )
-        start_site(site)
-        log, said = site.log(name), ""
-        deadline = time.monotonic() + 15
-        while "error from sentry SignCertificate" not in said:
-            assert time.monotonic() < deadline, f"{name} was not refused: {log_tail(site, name)}"
-            time.sleep(0.1)
-            said = log.read_text(encoding="utf-8") if log.exists() else ""
-        assert not healthy(layout, "a.scheduler-health")
-        stop_site(site)
+        site = dataclasses.replace(whole, name=name, directory=layout.root / "strangers", processes=(process,))
+        try:
+            start_site(site)
+            log, said = site.log(name), ""
+            deadline = time.monotonic() + 15
+            while "error from sentry SignCertificate" not in said:
+                assert time.monotonic() < deadline, f"{name} was not refused: {log_tail(site, name)}"
+                time.sleep(0.1)
+                said = log.read_text(encoding="utf-8") if log.exists() else ""
+            assert not healthy(layout, "a.scheduler-health")
+        finally:
+            stop_site(site)

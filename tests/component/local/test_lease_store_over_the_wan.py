@@ -181,9 +181,7 @@ def test_no_password_is_in_the_database_s_log(wide: Layout, look: Looker) -> Non
         assert value not in shown
 
 
-def test_killing_a_region_ends_its_database_too_and_it_comes_back_from_its_files(
-    wide: Layout, look: Looker
-) -> None:
+def test_killing_a_region_ends_its_database_too_and_it_comes_back_from_its_files(wide: Layout, look: Looker) -> None:
     wait_for_database(look)
     region = Site.existing("region-a", wide.root)
     names = {one.name() for one in members(region.name, region.directory, region.deployment)}

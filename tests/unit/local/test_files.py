@@ -54,9 +54,7 @@ def test_a_directory_that_the_services_cannot_enter_is_named_with_what_to_do(
         check_reachable(closed / "local", SOMEBODY)
 
 
-def test_without_root_the_services_go_wherever_the_caller_does(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_root_the_services_go_wherever_the_caller_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(files, "is_root", lambda: False)
     (tmp_path / "closed").mkdir(mode=0o700)
     check_reachable(tmp_path / "closed" / "local", SOMEBODY)

@@ -58,9 +58,7 @@ def test_what_is_there_is_kept_and_what_another_root_signed_is_replaced(tmp_path
     assert Authority(tmp_path).leaf(leaf, "one")
 
 
-def test_a_certificate_that_is_about_to_expire_is_replaced(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_certificate_that_is_about_to_expire_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     leaf = pair(tmp_path, "leaf")
     Authority(tmp_path).leaf(leaf, "one")
     almost = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=701)

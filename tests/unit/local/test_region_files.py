@@ -175,9 +175,7 @@ def test_a_value_with_blanks_or_quotes_survives_the_dsn() -> None:
 
 def test_every_member_reaches_only_its_two_peers_each_by_its_own_link(layout: Layout) -> None:
     wan.write_files(layout)
-    routes = cast(
-        "dict[str, dict[str, str]]", json.loads(layout.config("wan", "gateway.json").read_text())["ports"]
-    )
+    routes = cast("dict[str, dict[str, str]]", json.loads(layout.config("wan", "gateway.json").read_text())["ports"])
     mine = routes[str(layout.ports["gateway.a"])]
     assert set(mine.values()) == {layout.link("a", "b", "etcd-peer"), layout.link("a", "w", "etcd-peer")}
     assert {host.split(":")[0] for host in mine} == {"etcd-b.holdfast.local", "etcd-w.holdfast.local"}
