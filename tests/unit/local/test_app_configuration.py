@@ -5,11 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 from refund_desk.payments.__main__ import PaymentsConfig
+from region_agent.config import AgentConfig
+from region_agent.observer import ObserverConfig
 from service.config import ServiceConfig
 from service.worker import WorkerConfig
 
-from infra.local import dapr, etcd, payments, postgres, region, wan
+from infra.local import dapr, etcd, payments, postgres, region, wan, witness
 from infra.local.layout import Layout
 
 pytestmark = pytest.mark.unit
@@ -21,6 +24,7 @@ def written(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Layout:
         monkeypatch.setattr(module, "require", lambda names: {name: Path("/tools") / name for name in names})
     monkeypatch.setattr(postgres, "find_postgres", lambda: type("Found", (), {"bin": Path("/postgres")}))
     payments.write_files(layout)
+    witness.write_files(layout)
     region.write_files(layout, "a")
     return layout
 
@@ -30,10 +34,10 @@ def written(layout: Layout, monkeypatch: pytest.MonkeyPatch) -> Layout:
     [
         ("region-a", "service.json", ServiceConfig),
         ("region-a", "worker-1.json", WorkerConfig),
+        ("region-a", "region-agent.json", AgentConfig),
+        ("witness", "observer.json", ObserverConfig),
         ("payments", "payments.json", PaymentsConfig),
     ],
 )
-def test_the_app_accepts_its_configuration(
-    written: Layout, site: str, file: str, model: type[ServiceConfig | WorkerConfig | PaymentsConfig]
-) -> None:
+def test_the_app_accepts_its_configuration(written: Layout, site: str, file: str, model: type[BaseModel]) -> None:
     model.model_validate_json(written.config(site, file).read_bytes())
