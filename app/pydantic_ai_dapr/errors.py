@@ -16,6 +16,8 @@ from pydantic_ai.exceptions import (
 )
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from pydantic_ai_dapr.types import WorkflowUnavailableError
+
 RETRYABLE_STATUS = frozenset({408, 409, 425, 429})
 _BY_MESSAGE: dict[str, type[Exception]] = {
     error.__name__: error
@@ -33,6 +35,9 @@ _BY_MESSAGE: dict[str, type[Exception]] = {
         PermissionError,
     )
 }
+
+
+_MAY_PASS = (ConnectionError, TimeoutError, asyncio.TimeoutError, httpx.TransportError, WorkflowUnavailableError)
 
 
 class OperationFailedError(Exception):
@@ -72,7 +77,7 @@ def to_value(error: BaseException) -> ErrorValue:
         )
     if isinstance(error, ModelAPIError):
         return ErrorValue(type=kind, message=error.message, retryable=True, model=error.model_name)
-    retryable = isinstance(error, ConnectionError | TimeoutError | asyncio.TimeoutError | httpx.TransportError)
+    retryable = isinstance(error, _MAY_PASS)
     return ErrorValue(type=kind, message=str(error), retryable=retryable)
 
 

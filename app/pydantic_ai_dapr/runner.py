@@ -26,7 +26,14 @@ from pydantic_ai_dapr.durability import DaprDurability
 from pydantic_ai_dapr.host import AttemptHook, Body, Envelope, OperationHost
 from pydantic_ai_dapr.run import current_run
 from pydantic_ai_dapr.taskhub import TaskHub
-from pydantic_ai_dapr.types import Operation, RunFailedError, RunInput, RunStatus
+from pydantic_ai_dapr.types import (
+    HistoryEvent,
+    Operation,
+    RunFailedError,
+    RunInput,
+    RunStatus,
+    WorkflowUnavailableError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +41,7 @@ Deps = TypeVar("Deps")
 Output = TypeVar("Output")
 FOLLOW_SECONDS = 0.1
 CALL_SECONDS = 5.0
+HISTORY_READS = 10
 
 
 @dataclass(frozen=True)
@@ -213,9 +221,19 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             messages=ModelMessagesTypeAdapter.validate_python(status.output["messages"]),
         )
 
+    async def _history(self, instance_id: str) -> list[HistoryEvent]:
+        """The run's history; a read may meet a state that is being written, and is then repeated."""
+        for _ in range(HISTORY_READS - 1):
+            try:
+                return await asyncio.to_thread(self._hub.history, instance_id, CALL_SECONDS)
+            except WorkflowUnavailableError as error:
+                log.info("run %s: reading the history again: %s", instance_id, error)
+                await asyncio.sleep(FOLLOW_SECONDS)
+        return await asyncio.to_thread(self._hub.history, instance_id, CALL_SECONDS)
+
     async def _model_inputs(self, instance_id: str) -> Inputs:
         names = self._durability.get_durable_operation_backend().model_activities
-        events = await asyncio.to_thread(self._hub.history, instance_id, CALL_SECONDS)
+        events = await self._history(instance_id)
         inputs: dict[int, dict[str, Any]] = {}
         for event in events:
             if event.type == "taskScheduled" and event.name in names and isinstance(event.input, dict):

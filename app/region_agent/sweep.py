@@ -24,7 +24,8 @@ from region_agent.events import EventLog
 PARALLEL = 16
 LOOK_SECONDS = 1.0
 SCHEDULE_AFTER = timedelta(seconds=2)
-SIGNAL_AGAIN_SECONDS = 1.0
+SIGNAL_AGAIN_SECONDS = 5.0
+"""A signal that is repeated while the first is still on its way would execute an operation on two workers at once."""
 T = TypeVar("T")
 
 
@@ -154,8 +155,8 @@ class Sweeper:
             self.stuck.pop(run.run_id, None)
         elif run.run_id not in self.stuck:
             self.stuck[run.run_id] = idle
+            # Reported, not signalled: a tool that takes long is no lost one, and must not be executed beside itself.
             self.events.record("run-stuck", run_id=run.run_id, idle_seconds=round(idle, 1), status=status.status)
-            self._signal(run)
 
     def _forget(self, run_id: str) -> None:
         self.signals.pop(run_id, None)
