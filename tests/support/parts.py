@@ -47,12 +47,8 @@ def converge(part: str, settings: Settings, progress: Callable[[str], None]) -> 
     if slow is not None:
         time.sleep(float(slow))
     if _order(settings, f"fail-{part}") is not None:
-        raise PartError(
-            f"{part}: postgres did not become ready within 1 s; log: {directory}/log; next: look there"
-        )
-    (directory / "settings.json").write_text(
-        json.dumps({"workers": settings.workers, **settings.environment})
-    )
+        raise PartError(f"{part}: postgres did not become ready within 1 s; log: {directory}/log; next: look there")
+    (directory / "settings.json").write_text(json.dumps({"workers": settings.workers, **settings.environment}))
     (directory / "alive").touch()
     return {"api": f"https://127.0.0.1/{part}", "agent": f"https://127.0.0.1/{part}/agent"}
 

@@ -69,8 +69,7 @@ def served(tmp_path: Path, answers: Answers) -> Iterator[Manifest]:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         url = f"https://127.0.0.1:{server.server_address[1]}"
         regions = {
-            name: region.model_copy(update={"agent": url, "patroni": url})
-            for name, region in described.regions.items()
+            name: region.model_copy(update={"agent": url, "patroni": url}) for name, region in described.regions.items()
         }
         yield described.model_copy(update={"regions": regions})
         server.shutdown()

@@ -6,21 +6,13 @@ that a user's Pulumi brings.
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
-import subprocess
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from infra.local.part import PARTS
-from infra.state import project_root
-from infra.toolchain import require
-from tests.support.language_host import install
+from tests.support.checkout import Checkout, make_checkout
 
 pytestmark = pytest.mark.component
 
@@ -32,60 +24,9 @@ main(target=FileTarget())
 """
 
 
-@dataclass(frozen=True)
-class Checkout:
-    """A directory with the project's files, in which a user runs Pulumi."""
-
-    root: Path
-    environment: Mapping[str, str]
-
-    def pulumi(self, *arguments: str, fails: bool = False) -> str:
-        answer = subprocess.run(
-            [str(require(["pulumi"])["pulumi"]), "--non-interactive", *arguments],
-            cwd=self.root,
-            env=self.environment,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        said = answer.stdout + answer.stderr
-        assert (answer.returncode != 0) == fails, said
-        return said
-
-    def parts(self) -> dict[str, bool]:
-        """Every part in the state, and whether it is healthy there."""
-        resources = json.loads(self.pulumi("stack", "export", "--stack", "local"))["deployment"].get(
-            "resources", []
-        )
-        return {
-            resource["inputs"]["part"]: resource["outputs"]["healthy"]
-            for resource in resources
-            if ":dynamic/holdfast:" in resource["type"]
-        }
-
-
 @pytest.fixture
 def checkout(tmp_path: Path) -> Checkout:
-    root = tmp_path / "checkout"
-    root.mkdir()
-    for path in project_root().glob("Pulumi*.yaml"):
-        shutil.copy(path, root)
-    (root / ".venv").symlink_to(sys.prefix)
-    (root / "infra").symlink_to(project_root() / "infra")
-    (tmp_path / "backend").mkdir()
-    plugins = install(tmp_path / "plugins")
-    environment = {
-        "PATH": os.pathsep.join([str(plugins), os.environ["PATH"]]),
-        "HOME": str(tmp_path),
-        "HOLDFAST_STATE": str(tmp_path / "state"),
-        "PULUMI_BACKEND_URL": f"file://{tmp_path / 'backend'}",
-        "PULUMI_HOME": str(tmp_path / "home"),
-        "PULUMI_CONFIG_PASSPHRASE": "x",
-        "PULUMI_SKIP_UPDATE_CHECK": "true",
-    }
-    made = Checkout(root, environment)
-    made.pulumi("stack", "init", "local")
-    return made
+    return make_checkout(tmp_path)
 
 
 @pytest.fixture
