@@ -1,0 +1,1 @@
+"""The bench: faults, experiments, checkers, and the verdict with its report."""

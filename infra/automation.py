@@ -165,9 +165,7 @@ class Deployment:
         try:
             base = dict(stack_configuration(self.stack))
         except KeyError:
-            problem = config.Problem(
-                "stack", repr(self.stack), " or ".join(stacks()), "see Pulumi.local.yaml"
-            )
+            problem = config.Problem("stack", repr(self.stack), " or ".join(stacks()), "see Pulumi.local.yaml")
             raise config.ConfigError([problem]) from None
         return config.merged(base, self._overrides)
 
@@ -202,11 +200,7 @@ class Deployment:
 
     def _error(self, name: str, listener: Listener, error: CommandError) -> DeploymentError:
         again = {"destroy": "holdfast down"}.get(name, f"holdfast {name}")
-        action = (
-            f"repeat `{again}`; `holdfast down` removes everything"
-            if name != "destroy"
-            else f"repeat `{again}`"
-        )
+        action = f"repeat `{again}`; `holdfast down` removes everything" if name != "destroy" else f"repeat `{again}`"
         failures = listener.failures or [Failure("", _last_lines(error))]
         return DeploymentError(again, failures, action)
 

@@ -144,9 +144,7 @@ def from_mapping(
     if problems:
         raise ConfigError(problems)
     environment = {variable: environ[variable] for variable in wanted}
-    return Configuration(
-        cast("TargetName", values["target"]), _settings(values, name, directory, environment)
-    )
+    return Configuration(cast("TargetName", values["target"]), _settings(values, name, directory, environment))
 
 
 def merged(config: Mapping[str, object], overrides: Mapping[str, str]) -> dict[str, object]:
@@ -165,9 +163,7 @@ def merged(config: Mapping[str, object], overrides: Mapping[str, str]) -> dict[s
     return result
 
 
-def _settings(
-    values: Mapping[str, object], name: str, directory: Path, environment: Mapping[str, str]
-) -> Settings:
+def _settings(values: Mapping[str, object], name: str, directory: Path, environment: Mapping[str, str]) -> Settings:
     groups: dict[str, dict[str, object]] = {"lease": {}, "early_release": {}}
     plain: dict[str, object] = {}
     for key, value in values.items():
@@ -192,10 +188,7 @@ def _broken_rules(values: Mapping[str, object], wrong: set[str]) -> Iterator[Pro
         cast("float", values[key])
         for key in ("lease.ttl", "lease.loop_wait", "lease.retry_timeout", "early_release.silence_seconds")
     )
-    if (
-        not wrong & {"lease.ttl", "lease.loop_wait", "lease.retry_timeout"}
-        and loop_wait + 2 * retry_timeout > ttl
-    ):
+    if not wrong & {"lease.ttl", "lease.loop_wait", "lease.retry_timeout"} and loop_wait + 2 * retry_timeout > ttl:
         yield Problem(
             _qualified("lease"),
             f"loop_wait {loop_wait} + 2 * retry_timeout {retry_timeout} = {loop_wait + 2 * retry_timeout}",

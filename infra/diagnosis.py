@@ -39,9 +39,7 @@ def _roles(status: DeploymentStatus) -> Iterator[Problem]:
         )
     if not active:
         said = ", ".join(f"{region.name} {_told(region)}" for region in status.regions)
-        yield Problem(
-            f"no region is active ({said})", f"wait for a failover to end (`{LOOK}`), or `{REPAIR}`"
-        )
+        yield Problem(f"no region is active ({said})", f"wait for a failover to end (`{LOOK}`), or `{REPAIR}`")
     for region in status.regions:
         if active and region.error:
             yield Problem(f"the agent of region {region.name}: {region.error}", f"`{REPAIR}`")

@@ -53,6 +53,4 @@ def _fingerprint(settings: Settings) -> str:
     if not settings.environment:
         return ""
     content = "\0".join(f"{name}={value}" for name, value in sorted(settings.environment.items()))
-    return hashlib.pbkdf2_hmac("sha256", content.encode(), str(settings.directory).encode(), 100_000)[
-        :4
-    ].hex()
+    return hashlib.pbkdf2_hmac("sha256", content.encode(), str(settings.directory).encode(), 100_000)[:4].hex()

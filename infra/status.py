@@ -144,8 +144,7 @@ def observe(manifest: Manifest, doors: Doors | None = None) -> DeploymentStatus:
         proxies = pool.submit(_asked, doors.proxies)
     members = _members([answer for answer, _ in (cluster.result() for cluster in clusters) if answer])
     regions = [
-        _region(manifest, name, agents[name].result(), _database(nodes[name].result(), members))
-        for name in names
+        _region(manifest, name, agents[name].result(), _database(nodes[name].result(), members)) for name in names
     ]
     active = [region.name for region in regions if region.role == "active"]
     return DeploymentStatus(
@@ -187,9 +186,7 @@ def _members(clusters: Sequence[Mapping[str, Any]]) -> Mapping[str, Mapping[str,
     return {str(member["name"]): member for member in members or () if "name" in member}
 
 
-def _database(
-    answer: tuple[Mapping[str, Any] | None, str], members: Mapping[str, Mapping[str, Any]]
-) -> DatabaseStatus:
+def _database(answer: tuple[Mapping[str, Any] | None, str], members: Mapping[str, Mapping[str, Any]]) -> DatabaseStatus:
     node, error = answer
     name = str((node or {}).get("patroni", {}).get("name", ""))
     member = members.get(name, {})

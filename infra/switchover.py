@@ -69,9 +69,7 @@ def switch_over(
     try:
         doors.switch_over(source.name, source.database.name, target.database.name, deadline_seconds)
     except Unanswered as error:
-        raise NotFinished(
-            f"Patroni of region {source.name} {error}: see `holdfast status`, then try again"
-        ) from error
+        raise NotFinished(f"Patroni of region {source.name} {error}: see `holdfast status`, then try again") from error
     ended(f"the database of region {target.name} is primary")
     deadline = started + deadline_seconds
     epoch = _await_role(doors, target.name, "active", deadline)
@@ -120,6 +118,5 @@ def _await_role(doors: Doors, region: str, role: str, deadline: float) -> int | 
             last = str(error)
         time.sleep(_POLL_SECONDS)
     raise NotFinished(
-        f"waited for region {region} to be {role}; last it said {last}: "
-        f"see `holdfast status` and the region's log"
+        f"waited for region {region} to be {role}; last it said {last}: see `holdfast status` and the region's log"
     )

@@ -122,11 +122,7 @@ def names() -> Kind:
     def parse(raw: object) -> tuple[str, ...]:
         if isinstance(raw, str):
             try:
-                raw = (
-                    json.loads(raw)
-                    if raw.lstrip().startswith("[")
-                    else [part.strip() for part in raw.split(",")]
-                )
+                raw = json.loads(raw) if raw.lstrip().startswith("[") else [part.strip() for part in raw.split(",")]
             except ValueError:
                 raise Invalid from None
         if not isinstance(raw, list | tuple):

@@ -30,9 +30,7 @@ _TOLD = {
 }
 _COLOUR = re.compile(r"<\{%[^%]*%\}>|\x1b\[[0-9;]*m")
 _GRPC = "Exception calling application: "
-_NOISE = re.compile(
-    r"(update|destroy|refresh|preview|deployment) failed$|using pulumi-[a-z-]+ from \$PATH at "
-)
+_NOISE = re.compile(r"(update|destroy|refresh|preview|deployment) failed$|using pulumi-[a-z-]+ from \$PATH at ")
 
 
 @dataclass(frozen=True)

@@ -63,9 +63,7 @@ class Workspace:
         """The file whose lock says that somebody works on the stack."""
         return self.home / f"{self.stack}.lock"
 
-    def open(
-        self, command: Command, program: PulumiFn, config: Mapping[str, object] | None
-    ) -> LocalWorkspace:
+    def open(self, command: Command, program: PulumiFn, config: Mapping[str, object] | None) -> LocalWorkspace:
         """The workspace, made where it is missing; with `config` the stack is configured anew."""
         for directory in (self.home, self.backend, self.project):
             directory.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -83,9 +83,7 @@ def _set_up(root: Path) -> None:
     programs |= {name: str(environment / "bin" / name) for name in ("python", "holdfast")}
     absent = [path for path in programs.values() if not os.access(path, os.X_OK)]
     if absent:
-        raise ToolchainError(
-            f"{', '.join(absent)} should be there now and is not: this is a defect, report it"
-        )
+        raise ToolchainError(f"{', '.join(absent)} should be there now and is not: this is a defect, report it")
     stamp.write(record, key, programs)
     _report(f"ready after {elapsed(started)}; services run as {account.name}")
 
@@ -107,9 +105,7 @@ if __name__ == "__main__":
     if replacement:
         os.execv(replacement, [replacement, *sys.argv])  # noqa: S606
     if replacement == "":
-        print(
-            "setup: Python 3.11 or newer is needed: install it, then run `make setup` again", file=sys.stderr
-        )
+        print("setup: Python 3.11 or newer is needed: install it, then run `make setup` again", file=sys.stderr)
         sys.exit(2)
     # A script's own directory comes first on the path, and its `uv.py` is not a top-level module.
     sys.path[0] = str(ROOT)

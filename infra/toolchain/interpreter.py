@@ -86,7 +86,5 @@ def _ask(candidate: Path) -> Interpreter | None:
 
 
 def _open_to_others(interpreter: Interpreter) -> bool:
-    library = (
-        interpreter.prefix / "lib" / f"python{interpreter.version[0]}.{interpreter.version[1]}" / "os.py"
-    )
+    library = interpreter.prefix / "lib" / f"python{interpreter.version[0]}.{interpreter.version[1]}" / "os.py"
     return others_can_execute(interpreter.path) and others_can_read(library)

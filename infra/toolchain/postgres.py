@@ -64,12 +64,8 @@ def install_postgres(progress: Progress = silent) -> Postgres:
     apt_install("postgresql-common")
     if _CREATE_CLUSTER.is_file():
         settings = _CREATE_CLUSTER.read_text(encoding="utf-8")
-        changed, count = re.subn(
-            r"(?m)^#?\s*create_main_cluster\s*=.*$", "create_main_cluster = false", settings
-        )
-        _CREATE_CLUSTER.write_text(
-            changed if count else f"{settings}\ncreate_main_cluster = false\n", encoding="utf-8"
-        )
+        changed, count = re.subn(r"(?m)^#?\s*create_main_cluster\s*=.*$", "create_main_cluster = false", settings)
+        _CREATE_CLUSTER.write_text(changed if count else f"{settings}\ncreate_main_cluster = false\n", encoding="utf-8")
     apt_install("postgresql")
     return find_postgres()
 
@@ -108,9 +104,7 @@ def _inspect(directory: Path) -> Postgres | str:
     missing = [name for name in PROGRAMS if not _executable(directory / name)]
     if missing:
         return f"lacks {', '.join(missing)}"
-    answer = subprocess.run(
-        [directory / "postgres", "--version"], capture_output=True, text=True, check=False
-    )
+    answer = subprocess.run([directory / "postgres", "--version"], capture_output=True, text=True, check=False)
     number = re.search(r"\(PostgreSQL\) (\d+)(?:\.(\d+))?", answer.stdout)
     if number is None:
         return "has a `postgres` that does not tell its version"
@@ -118,9 +112,7 @@ def _inspect(directory: Path) -> Postgres | str:
     return Postgres(directory, version) if version[0] >= OLDEST else f"is version {version[0]}"
 
 
-def _run(
-    command: Sequence[str], environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
+def _run(command: Sequence[str], environment: Mapping[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False
     )

@@ -65,7 +65,12 @@ class DaprStack:
     def spawn(self, name: str, command: list[str], **environment: str) -> subprocess.Popen[bytes]:
         with (self.directory / f"{name}.log").open("ab") as log:
             process = subprocess.Popen(
-                command, stdout=log, stderr=log, cwd=self.directory, env=os.environ | environment, start_new_session=True
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=self.directory,
+                env=os.environ | environment,
+                start_new_session=True,
             )
         self.processes[name] = process
         return process

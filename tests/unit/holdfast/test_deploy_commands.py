@@ -67,9 +67,7 @@ def told(monkeypatch: pytest.MonkeyPatch) -> type[ToldDeployment]:
 def left(monkeypatch: pytest.MonkeyPatch) -> list[Leftovers]:
     """What `down` finds left, the first time and from then on."""
     found = [Leftovers({}, (), None)]
-    monkeypatch.setattr(
-        "infra.local.leftovers.leftovers", lambda *_: found.pop(0) if len(found) > 1 else found[0]
-    )
+    monkeypatch.setattr("infra.local.leftovers.leftovers", lambda *_: found.pop(0) if len(found) > 1 else found[0])
     return found
 
 
@@ -179,9 +177,7 @@ def test_down_says_that_nothing_is_left(told: type[ToldDeployment], left: list[L
     assert json.loads(run("down", "--json").stdout)["changes"] == {"root": "delete"}
 
 
-def test_down_that_leaves_something_is_exit_1_and_names_it(
-    told: type[ToldDeployment], left: list[Leftovers]
-) -> None:
+def test_down_that_leaves_something_is_exit_1_and_names_it(told: type[ToldDeployment], left: list[Leftovers]) -> None:
     left[:] = [Leftovers({7: "etcd of witness"}, (20001,), Path("/state/local"))]
     result = run("down")
 
@@ -328,6 +324,4 @@ def test_a_log_gets_lines(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_commands_are_the_ones_that_the_command_line_names() -> None:
-    assert {deploy.up.name, deploy.down.name, deploy.status.name, deploy.switchover.name} == set(
-        deploy.__all__
-    )
+    assert {deploy.up.name, deploy.down.name, deploy.status.name, deploy.switchover.name} == set(deploy.__all__)

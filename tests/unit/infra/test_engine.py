@@ -115,9 +115,7 @@ def test_a_note_about_plugins_on_path_is_not_told() -> None:
     assert heard(says("careful", "warning", urn=""))[0][0].message == "careful"
 
 
-def test_pulumi_gets_none_of_the_users_own_pulumi_settings(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pulumi_gets_none_of_the_users_own_pulumi_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PULUMI_ACCESS_TOKEN", "token")
     monkeypatch.setenv("KEPT", "yes")
     result = script(tmp_path, 'echo "$1 $2 [$PULUMI_ACCESS_TOKEN] $KEPT $PULUMI_HOME"').run(
@@ -131,17 +129,13 @@ def test_a_command_that_fails_says_all_that_it_wrote(tmp_path: Path) -> None:
     out: list[str] = []
     err: list[str] = []
     with pytest.raises(CommandError, match="broken"):
-        script(tmp_path, "echo one; echo broken >&2; exit 3").run(
-            [], str(tmp_path), {}, out.append, err.append
-        )
+        script(tmp_path, "echo one; echo broken >&2; exit 3").run([], str(tmp_path), {}, out.append, err.append)
 
     assert (out, err) == (["one"], ["broken"])
 
 
 def test_an_interrupt_reaches_the_running_command_and_no_other(tmp_path: Path) -> None:
-    command = script(
-        tmp_path, 'trap "echo stopping; exit 0" INT; touch started; while true; do sleep 0.02; done'
-    )
+    command = script(tmp_path, 'trap "echo stopping; exit 0" INT; touch started; while true; do sleep 0.02; done')
     command.interrupt()
     results: list[str] = []
     thread = threading.Thread(target=lambda: results.append(command.run([], str(tmp_path), {}).stdout))
@@ -165,9 +159,7 @@ def test_the_workspace_is_below_the_state_directory_and_keeps_its_secret(tmp_pat
     assert len(passphrase.read_text()) >= 32
     project = yaml.safe_load((workspace.project / "Pulumi.yaml").read_text())
     assert project["runtime"]["options"]["virtualenv"] == sys.prefix
-    assert yaml.safe_load((workspace.project / "Pulumi.local.yaml").read_text()) == {
-        "config": {"holdfast:workers": 3}
-    }
+    assert yaml.safe_load((workspace.project / "Pulumi.local.yaml").read_text()) == {"config": {"holdfast:workers": 3}}
 
 
 def test_a_new_configuration_keeps_what_pulumi_wrote_beside_it(tmp_path: Path) -> None:

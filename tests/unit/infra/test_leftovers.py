@@ -54,9 +54,7 @@ def test_an_open_port_is_left(tmp_path: Path) -> None:
 
 def test_ports_are_those_that_the_deployment_allocated(tmp_path: Path) -> None:
     assert known_ports(tmp_path) == ()
-    (tmp_path / "ports.json").write_text(
-        json.dumps({"base": 20000, "ports": {"payments": 20001, "wan": 20000}})
-    )
+    (tmp_path / "ports.json").write_text(json.dumps({"base": 20000, "ports": {"payments": 20001, "wan": 20000}}))
     assert known_ports(tmp_path) == (20000, 20001)
     (tmp_path / "ports.json").write_text("{")
     assert known_ports(tmp_path) == ()

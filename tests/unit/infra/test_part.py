@@ -75,9 +75,7 @@ def test_a_created_part_is_the_same_afterwards(tmp_path: Path, provider: PartPro
     assert difference(provider, created.outs, wanted) == (False, [])
 
 
-def test_a_dead_part_is_seen_and_changes_without_a_new_setting(
-    tmp_path: Path, provider: PartProvider
-) -> None:
+def test_a_dead_part_is_seen_and_changes_without_a_new_setting(tmp_path: Path, provider: PartProvider) -> None:
     wanted = properties("witness", settings(tmp_path))
     outs = provider.create(dict(wanted)).outs or {}
     (tmp_path / "local" / "witness" / "alive").unlink()
@@ -121,9 +119,7 @@ def test_a_setting_changes_only_the_parts_that_are_made_of_it(
     assert changed == touched
 
 
-def test_a_new_value_of_a_variable_is_noticed_without_being_kept(
-    tmp_path: Path, provider: PartProvider
-) -> None:
+def test_a_new_value_of_a_variable_is_noticed_without_being_kept(tmp_path: Path, provider: PartProvider) -> None:
     old = {**properties("payments", settings(tmp_path, environment={"KEY": "one"})), "healthy": True}
     new = properties("payments", settings(tmp_path, environment={"KEY": "two"}))
 

@@ -62,9 +62,7 @@ def run(state: Path, target: FileTarget | None = None) -> tuple[Recorder, dict[s
     return recorder, exported
 
 
-def test_every_part_is_a_resource_and_each_region_a_component(
-    tmp_path: Path, configured: dict[str, Any]
-) -> None:
+def test_every_part_is_a_resource_and_each_region_a_component(tmp_path: Path, configured: dict[str, Any]) -> None:
     recorder, _ = run(tmp_path)
 
     parts = {name for name, kind in recorder.types.items() if ":dynamic/holdfast:" in kind}
@@ -131,16 +129,12 @@ def test_a_wrong_configuration_stops_the_program_before_any_resource(
 
 
 @pytest.mark.parametrize("name", ["kind", "cloud"])
-def test_a_target_of_a_later_version_is_refused_by_name(
-    name: Any, tmp_path: Path, configured: dict[str, Any]
-) -> None:
+def test_a_target_of_a_later_version_is_refused_by_name(name: Any, tmp_path: Path, configured: dict[str, Any]) -> None:
     with pytest.raises(TargetUnavailable, match=f"target {name} is not available in this version"):
         target_named(name)
 
 
-def test_a_missing_tool_stops_the_program_before_any_resource(
-    tmp_path: Path, configured: dict[str, Any]
-) -> None:
+def test_a_missing_tool_stops_the_program_before_any_resource(tmp_path: Path, configured: dict[str, Any]) -> None:
     class Bare(FileTarget):
         def check(self) -> None:
             raise ToolMissing("etcd 3.6.16 not found: run `make setup`")

@@ -46,9 +46,7 @@ def test_the_local_stack_file_shows_every_key_with_its_default() -> None:
 
 
 def test_values_may_be_typed_as_in_yaml_or_texts_as_pulumi_gives_them() -> None:
-    typed = parse(
-        {"holdfast:workers": 3, "holdfast:early_release": {"enabled": False}, "holdfast:lease": {"ttl": 40}}
-    )
+    typed = parse({"holdfast:workers": 3, "holdfast:early_release": {"enabled": False}, "holdfast:lease": {"ttl": 40}})
     texts = parse(
         {"holdfast:workers": "3", "holdfast:early_release": '{"enabled": false}', "lease.ttl": "40"},
     )
@@ -106,9 +104,7 @@ def test_a_wrong_type_or_value_is_refused_by_its_key(key: str, value: object) ->
 
 
 def test_a_group_given_as_a_plain_value_is_refused_with_its_fields() -> None:
-    assert (
-        "an object of ttl, loop_wait, retry_timeout" in problems({"holdfast:lease": "30"})["holdfast:lease"]
-    )
+    assert "an object of ttl, loop_wait, retry_timeout" in problems({"holdfast:lease": "30"})["holdfast:lease"]
 
 
 def test_a_key_of_another_namespace_is_refused_but_for_pulumis_own() -> None:

@@ -61,9 +61,7 @@ def test_a_region_that_cannot_be_meant_is_refused(doors: ToldDoors, to: str, bec
         move(doors, to)
 
 
-@pytest.mark.parametrize(
-    "member", [{"role": "replica"}, {"state": "stopped"}, {"state": "starting"}], ids=str
-)
+@pytest.mark.parametrize("member", [{"role": "replica"}, {"state": "stopped"}, {"state": "starting"}], ids=str)
 def test_a_standby_that_lacks_something_is_refused(doors: ToldDoors, member: dict[str, str]) -> None:
     doors.members[1] |= member
 

@@ -54,9 +54,7 @@ class TestAccount:
         assert account.ensure_account() == account.Account("holdfast", 999, 998)
         assert calls == []
 
-    def test_as_root_the_user_is_made(
-        self, become_root: Callable[[], None], monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_as_root_the_user_is_made(self, become_root: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> None:
         calls = self.users(become_root, monkeypatch, made_after=1)
         assert account.ensure_account().uid == 999
         assert [call[0] for call in calls] == ["useradd"]
@@ -100,9 +98,7 @@ class TestAccount:
         program = inner / "program"
         program.write_text("", encoding="utf-8")
         program.chmod(0o755)
-        opened = [
-            directory for directory in program.parents if directory.is_relative_to(machine.parent.parent)
-        ]
+        opened = [directory for directory in program.parents if directory.is_relative_to(machine.parent.parent)]
         for directory in opened:
             directory.chmod(0o755)
         assert account.others_can_execute(program)

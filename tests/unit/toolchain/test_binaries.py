@@ -39,9 +39,7 @@ class TestFind:
         script("etcd", "exec /bin/sleep 5")
         assert binaries.find(ETCD) is None
 
-    def test_dapr_init_is_used_and_its_daprd_vouches_for_its_neighbours(
-        self, machine: Path, script: Script
-    ) -> None:
+    def test_dapr_init_is_used_and_its_daprd_vouches_for_its_neighbours(self, machine: Path, script: Script) -> None:
         directory = machine / "home" / ".dapr" / "bin"
         daprd = script("daprd", "echo 1.18.0", directory)
         sentry = script("sentry", "exit 2", directory)
@@ -66,9 +64,7 @@ class TestFind:
     ) -> None:
         path = script("etcd", 'echo "etcd Version: 3.6.16"')
         become_root()
-        monkeypatch.setattr(
-            binaries, "others_can_execute", lambda path: path.exists() and path.stat().st_mode & 1 == 1
-        )
+        monkeypatch.setattr(binaries, "others_can_execute", lambda path: path.exists() and path.stat().st_mode & 1 == 1)
         assert binaries.find(ETCD) == binaries.Found(path, "PATH")
         path.chmod(0o700)
         assert binaries.find(ETCD) is None

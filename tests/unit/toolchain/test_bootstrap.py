@@ -21,9 +21,7 @@ PYTHON = interpreter.Interpreter(Path("/usr/bin/python3.11"), (3, 11), Path("/us
 
 
 class TestStamp:
-    def test_it_is_fresh_until_an_input_a_fact_or_a_program_changes(
-        self, machine: Path, script: Script
-    ) -> None:
+    def test_it_is_fresh_until_an_input_a_fact_or_a_program_changes(self, machine: Path, script: Script) -> None:
         lock = machine / "uv.lock"
         lock.write_text("1", encoding="utf-8")
         program = script("holdfast", "exit 0")
@@ -165,9 +163,7 @@ class TestBootstrapStart:
             runpy.run_path(str(bootstrap.__file__), run_name="__main__")
         return [*executed, str(info.value.code)]
 
-    def test_an_old_python_hands_over_to_a_newer_one(
-        self, script: Script, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_old_python_hands_over_to_a_newer_one(self, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
         newer = script("python3.12", "exit 0")
         assert self.start(monkeypatch, (3, 9)) == [str(newer), "0"]
 

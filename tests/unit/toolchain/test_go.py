@@ -60,9 +60,7 @@ class TestEnsure:
         assert call.startswith("0 off https://example.invalid unset build -o ")
         assert "-mod=readonly -buildvcs=false -trimpath -tags stablecomponents" in call
 
-    def test_a_long_build_reports_again_and_again(
-        self, script: Script, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_long_build_reports_again_and_again(self, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(go, "_REPORT_SECONDS", 0.02)
         script("go", '[ $1 = env ] && echo go1.26.8 && exit; /bin/sleep 0.2; echo > "$3"')
         lines: list[str] = []
@@ -94,20 +92,14 @@ class TestEnsure:
             ("compile: signal: killed", "GOMAXPROCS=1"),
         ],
     )
-    def test_a_failed_build_quotes_its_end_and_says_what_to_do(
-        self, script: Script, output: str, advice: str
-    ) -> None:
+    def test_a_failed_build_quotes_its_end_and_says_what_to_do(self, script: Script, output: str, advice: str) -> None:
         script("go", f"[ $1 = env ] && echo go1.26.8 && exit; echo {output}; exit 3")
-        with pytest.raises(
-            BuildFailed, match=r"etcd 3\.6\.16 failed with status 3; the end of .*etcd\.log"
-        ) as info:
+        with pytest.raises(BuildFailed, match=r"etcd 3\.6\.16 failed with status 3; the end of .*etcd\.log") as info:
             go.ensure(["etcd"])
         assert output in str(info.value)
         assert advice in str(info.value)
 
-    def test_a_full_disk_is_seen_before_the_build(
-        self, fake_go: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_a_full_disk_is_seen_before_the_build(self, fake_go: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=5 * 1024**2))
         with pytest.raises(BuildFailed, match="5 MB are free"):
             go.ensure(["etcd"])

@@ -33,9 +33,7 @@ class TestInterpreter:
         found = interpreter.find_interpreter(machine / "venv")
         assert found == interpreter.Interpreter(own, (3, 13), Path("/usr"))
 
-    def test_an_empty_shim_is_passed_over(
-        self, machine: Path, script: Script, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_an_empty_shim_is_passed_over(self, machine: Path, script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(interpreter, "_SYSTEM", ())
         script("python3.11", "echo 'pyenv: python3.11: command not found'; exit 127")
         script("python3.12", "echo nonsense")
@@ -52,14 +50,10 @@ class TestInterpreter:
         become_root()
         monkeypatch.setattr(interpreter, "others_can_read", lambda path: True)
         monkeypatch.setattr(interpreter, "others_can_execute", lambda path: path != hidden)
-        with pytest.raises(
-            ToolchainError, match=r"python3\.11 .* cannot be run by another.*python3 is 3\.10"
-        ):
+        with pytest.raises(ToolchainError, match=r"python3\.11 .* cannot be run by another.*python3 is 3\.10"):
             interpreter.find_interpreter(machine / "venv")
 
-    def test_no_interpreter_says_what_to_install(
-        self, machine: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_no_interpreter_says_what_to_install(self, machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(interpreter, "_SYSTEM", ())
         monkeypatch.setattr(sys, "executable", "/nonexistent")
         with pytest.raises(ToolchainError, match=r"no usable Python 3\.11 or newer was found: install one"):
@@ -136,8 +130,7 @@ class TestUv:
         )
         uv.sync(program, machine, PYTHON)
         assert (machine / "call").read_text(encoding="utf-8") == (
-            f"{machine} never copy unset sync --locked --all-groups --compile-bytecode "
-            f"--python /usr/bin/python3.11\n"
+            f"{machine} never copy unset sync --locked --all-groups --compile-bytecode --python /usr/bin/python3.11\n"
         )
 
     def test_a_failed_sync_says_what_to_try(self, machine: Path, script: Script) -> None:

@@ -1,0 +1,50 @@
+"""K5: a completed operation is never executed again."""
+
+from __future__ import annotations
+
+from chaos.checks.writers import executions
+from chaos.history import History, Workflow
+from chaos.verdict import CheckResult, result
+
+CLOCK_SECONDS = 0.002
+"""Two readings of this machine's clock may differ by the resolution of what was written down."""
+
+
+def completions(workflow: Workflow) -> dict[int, float]:
+    """When each operation's result was in the history, by ordinal. A failed attempt is no completion."""
+    ordinals = {item.task_id: item.ordinal for item in workflow.history or [] if item.ordinal is not None}
+    found: dict[int, float] = {}
+    for item in workflow.history or []:
+        ordinal = ordinals.get(item.task_id)
+        if item.type == "taskCompleted" and item.ok and ordinal is not None:
+            found[ordinal] = min(item.at, found.get(ordinal, item.at))
+    return found
+
+
+def completed_operations_stay_completed(history: History) -> CheckResult:
+    """Invalid where an execution began after the workflow's history had the operation's result."""
+    claim = "a completed operation is never executed again"
+    missing: list[str] = []
+    if history.attempts is None:
+        missing.append("no worker's attempts were recorded")
+    if history.workflows is None:
+        missing.append("the runs were not recorded")
+    done = {workflow.run_id: completions(workflow) for workflow in history.workflows or []}
+    missing += [
+        f"{one.run_id}: its history could not be read" for one in history.workflows or [] if one.history is None
+    ]
+    violations: list[str] = []
+    seen: dict[tuple[str, int], int] = {}
+    for execution in executions(history):
+        key = execution.run_id, execution.ordinal
+        seen[key] = seen.get(key, 0) + 1
+        completed = done.get(execution.run_id, {}).get(execution.ordinal)
+        if completed is not None and execution.began > completed + CLOCK_SECONDS:
+            late = execution.began - completed
+            violations.append(f"{key[0]}:{key[1]}: executed by {execution} {late:.3f} s after it had completed")
+    counts = {
+        "operations": len(seen),
+        "executed-again-in-flight": sum(count - 1 for count in seen.values()) - len(violations),
+        "executed-again-completed": len(violations),
+    }
+    return result("K5", claim, counts, violations, missing)

@@ -1,0 +1,119 @@
+"""Faults on a deployment of local processes."""
+
+from __future__ import annotations
+
+import socket
+import time
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+import psutil
+
+from chaos.faults.target import NotInjectedError
+from chaos.history import Fault
+from chaos.record import record_attempts
+from infra.doors import Doors
+from infra.local.site import Site, members
+from infra.local.supervisor import start_site, status
+from infra.manifest import Manifest
+from infra.switchover import NotFinished, NotPossible, switch_over
+
+GONE_SECONDS, MID_TOOL_SECONDS = 5.0, 20.0
+
+
+@dataclass(frozen=True)
+class LocalFaults:
+    """Kills by process id, and only what belongs to the deployment."""
+
+    manifest: Manifest
+
+    def lose_region(self, region: str) -> Fault:
+        """SIGKILL to every process of a region at once, its supervisor first, so that nothing is restarted."""
+        site = self.manifest.regions[region]
+        processes = members(site.site, site.directory, self.manifest.directory)
+        processes.sort(key=lambda process: process.name() != "process-compose")
+        at = time.time()
+        for process in processes:
+            try:
+                process.kill()
+            except psutil.NoSuchProcess:
+                continue
+        _, alive = psutil.wait_procs(processes, GONE_SECONDS)
+        left = [process.pid for process in alive] + [
+            process.pid for process in members(site.site, site.directory, self.manifest.directory)
+        ]
+        ports = [urlsplit(url).port or 0 for url in (site.api, site.agent, site.patroni)] + [site.postgres_port]
+        open_ports = [port for port in ports if _listens(port)]
+        return Fault(
+            name="region-loss",
+            target=f"region {region}",
+            at=at,
+            killed=[process.pid for process in processes],
+            evidence={"killed": len(processes), "still-running": list(left), "still-listening": list(open_ports)},
+            proven=bool(processes) and not left and not open_ports,
+        )
+
+    def return_region(self, region: str) -> None:
+        """Power on: start the region's supervisor again. Harmless where it runs."""
+        start_site(Site.existing(self.manifest.regions[region].site, self.manifest.directory))
+
+    def crash_worker(self, region: str) -> Fault:
+        """SIGKILL to the worker that is in the middle of the most tool calls or model requests."""
+        site = self.manifest.regions[region]
+        deadline = time.monotonic() + MID_TOOL_SECONDS
+        while time.monotonic() < deadline:
+            running = status(site.supervisor_socket) or {}
+            pids = {running[name].pid: name for name in site.workers if name in running and running[name].running}
+            busy = self._in_progress(set(pids))
+            if busy:
+                victim = max(busy, key=lambda pid: len(busy[pid]))
+                process = psutil.Process(victim)
+                at = time.time()
+                process.kill()
+                gone, _ = psutil.wait_procs([process], GONE_SECONDS)
+                return Fault(
+                    name="worker-crash",
+                    target=f"{pids[victim]} of region {region}",
+                    at=at,
+                    killed=[victim],
+                    evidence={"in-progress": sorted(busy[victim]), "gone": bool(gone)},
+                    proven=bool(gone) or not psutil.pid_exists(victim),
+                )
+            time.sleep(0.02)
+        raise NotInjectedError(
+            f"no worker of region {region} was in the middle of an operation for {MID_TOOL_SECONDS:g} s"
+        )
+
+    def switch_over(self, to: str) -> Fault:
+        """A planned switchover through Patroni."""
+        at = time.time()
+        with Doors(self.manifest) as doors:
+            try:
+                moved = switch_over(doors, to)
+            except (NotFinished, NotPossible) as error:
+                raise NotInjectedError(str(error)) from error
+        phases = {phase.name: round(phase.seconds, 3) for phase in moved.phases}
+        return Fault(name="switchover", target=f"region {to}", at=at, evidence={"phases": dict(phases)}, proven=True)
+
+    def _in_progress(self, pids: set[int]) -> dict[int, set[str]]:
+        """The operations that each process has begun and not ended."""
+        found: dict[int, set[str]] = {}
+        for attempt in record_attempts(self.manifest, _Everything()):
+            if attempt.pid in pids and not attempt.joined:
+                operations = found.setdefault(attempt.pid, set())
+                name = f"{attempt.run_id}:{attempt.ordinal}"
+                operations.add(name) if attempt.phase == "started" else operations.discard(name)
+        return {pid: operations for pid, operations in found.items() if operations}
+
+
+class _Everything(set[str]):
+    """Contains every run."""
+
+    def __contains__(self, item: object) -> bool:
+        return True
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.3)
+        return probe.connect_ex(("127.0.0.1", port)) == 0

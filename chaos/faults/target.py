@@ -1,0 +1,20 @@
+"""What an experiment may do to a deployment, whatever it runs on."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from chaos.history import Fault
+
+
+class NotInjectedError(Exception):
+    """The fault could not be put in force; nothing can be concluded."""
+
+
+class FaultTarget(Protocol):
+    """Each method puts a fault in force and returns it with its evidence, or raises NotInjectedError."""
+
+    def lose_region(self, region: str) -> Fault: ...
+    def return_region(self, region: str) -> None: ...
+    def crash_worker(self, region: str) -> Fault: ...
+    def switch_over(self, to: str) -> Fault: ...

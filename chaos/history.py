@@ -1,0 +1,170 @@
+"""What was recorded of an experiment: typed, on disk, and enough to judge it again later."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+
+class Record(BaseModel):
+    """Base of what is recorded. Times are Unix seconds of the one clock of this machine."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+
+class ClientOperation(Record):
+    """A client's start of a run. `unknown`: no answer, so it may have been accepted."""
+
+    run_id: str
+    ticket: dict[str, JsonValue]
+    invoked_at: float
+    answered_at: float
+    outcome: Literal["ok", "refused", "unknown"]
+    region: str
+    detail: str = ""
+
+
+class Effect(Record):
+    """One line of the payments ledger."""
+
+    seq: int
+    at: float
+    key: str
+    kind: str
+    run_id: str
+    region: str
+    epoch: int
+    worker: str
+    attempt: int
+    outcome: str
+
+
+class Attempt(Record):
+    """A worker says that it began or ended to execute an operation."""
+
+    phase: Literal["started", "ended"]
+    run_id: str
+    ordinal: int
+    kind: str
+    name: str
+    attempt: int
+    at: float
+    outcome: str | None = None
+    joined: bool = False
+    region: str
+    epoch: int
+    worker: str
+    pid: int
+
+
+class HistoryItem(Record):
+    """One event of a workflow's history."""
+
+    sequence: int
+    type: str
+    at: float
+    task_id: int | None = None
+    ordinal: int | None = None
+    ok: bool | None = None
+
+
+class Workflow(Record):
+    """A run at the end of the experiment. `status` is None where nobody could tell."""
+
+    run_id: str
+    status: str | None
+    output: JsonValue = None
+    error: str | None = None
+    history: list[HistoryItem] | None = None
+
+
+class AgentEvent(Record):
+    """A region agent's event."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    region: str
+    at: float
+    event: str
+
+    def member(self, name: str) -> JsonValue:
+        """A member that only some events have."""
+        return (self.model_extra or {}).get(name)
+
+
+class Fault(Record):
+    """A fault that was injected, with the evidence that it was in force."""
+
+    name: str
+    target: str
+    at: float
+    killed: list[int] = Field(default_factory=list[int])
+    evidence: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
+    proven: bool = False
+
+
+class Bounds(Record):
+    """What the experiment promised of itself: checked before anything is called valid."""
+
+    minimum_in_flight: int = 20
+    in_flight_at_fault: int | None = None
+
+
+class History(BaseModel):
+    """Everything recorded. An empty list means that nothing was seen, None that nobody could look."""
+
+    experiment: str
+    operations: list[ClientOperation] = Field(default_factory=list[ClientOperation])
+    effects: list[Effect] | None = None
+    attempts: list[Attempt] | None = None
+    workflows: list[Workflow] | None = None
+    events: list[AgentEvent] | None = None
+    faults: list[Fault] = Field(default_factory=list[Fault])
+    bounds: Bounds = Bounds()
+
+    @property
+    def accepted(self) -> list[ClientOperation]:
+        """The starts that were acknowledged."""
+        return [operation for operation in self.operations if operation.outcome == "ok"]
+
+    @property
+    def fault_at(self) -> float | None:
+        """When the first fault was injected."""
+        return min((fault.at for fault in self.faults), default=None)
+
+    def save(self, folder: Path) -> None:
+        """Write one JSONL file for each kind of record, and `experiment.json` for the rest."""
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _LISTS:
+            records: list[Record] | None = getattr(self, name)
+            if records is not None:
+                lines = "".join(record.model_dump_json() + "\n" for record in records)
+                (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
+        head = self.model_dump_json(include={"experiment", "bounds"}, indent=1)
+        (folder / "experiment.json").write_text(head + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, folder: Path) -> History:
+        """The history that `save` wrote. A missing file is missing evidence."""
+        history = cls.model_validate_json((folder / "experiment.json").read_bytes())
+        for name, kind in _LISTS.items():
+            path = folder / f"{name}.jsonl"
+            if path.exists():
+                setattr(
+                    history, name, [kind.model_validate_json(line) for line in path.read_text("utf-8").splitlines()]
+                )
+        return history
+
+
+_LISTS: dict[str, type[Record]] = {
+    "operations": ClientOperation,
+    "effects": Effect,
+    "attempts": Attempt,
+    "workflows": Workflow,
+    "events": AgentEvent,
+    "faults": Fault,
+}
+
+Kind = TypeVar("Kind", bound=Record)

@@ -1,0 +1,110 @@
+"""Collects what happened from where it was written down: ledger, workers, workflows, region agents."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+from holdfast.client import HistoryView, HoldfastClient, NotAnsweredError
+
+from chaos.history import AgentEvent, Attempt, Effect, HistoryItem, Workflow
+from infra.manifest import Manifest
+
+PAGE = 10_000
+READERS = 8
+
+
+def record_effects(manifest: Manifest) -> list[Effect] | None:
+    """The payments ledger, whole, or None where it can't be read."""
+    token = manifest.payments_token_file.read_text(encoding="utf-8").strip()
+    found: list[Effect] = []
+    with httpx.Client(
+        verify=ssl.create_default_context(cafile=str(manifest.ca)),
+        headers={"Authorization": f"Bearer {token}"},
+        trust_env=False,
+        timeout=10,
+    ) as client:
+        while True:
+            after = found[-1].seq if found else 0
+            try:
+                response = client.get(f"{manifest.payments.url}/ledger", params={"after": after, "limit": PAGE})
+                response.raise_for_status()
+            except httpx.HTTPError:
+                return None
+            page = [Effect.model_validate(entry) for entry in response.json()]
+            found += page
+            if len(page) < PAGE:
+                return found
+
+
+def record_attempts(manifest: Manifest, run_ids: set[str]) -> list[Attempt]:
+    """What every worker of both regions, also of a killed one, wrote about these runs."""
+    found: list[Attempt] = []
+    for region in manifest.regions.values():
+        for path in sorted(region.attempts_dir.glob("attempts-*.jsonl")):
+            found += [Attempt.model_validate(line) for line in _lines(path) if line.get("run_id") in run_ids]
+    return sorted(found, key=lambda attempt: attempt.at)
+
+
+def record_events(manifest: Manifest, since: float) -> list[AgentEvent]:
+    """What both region agents did since then, in order."""
+    found: list[AgentEvent] = []
+    for name, region in manifest.regions.items():
+        found += [
+            AgentEvent.model_validate({**line, "region": name})
+            for line in _lines(region.events_file)
+            if line["at"] >= since
+        ]
+    return sorted(found, key=lambda event: event.at)
+
+
+def record_workflows(client: HoldfastClient, run_ids: Iterable[str]) -> list[Workflow]:
+    """The state and the history of each run; without a status where nobody could tell."""
+    with ThreadPoolExecutor(READERS) as pool:
+        return [
+            workflow for workflow in pool.map(lambda run_id: _workflow(client, run_id), sorted(run_ids)) if workflow
+        ]
+
+
+def _workflow(client: HoldfastClient, run_id: str) -> Workflow | None:
+    try:
+        run = client.run(run_id)
+    except NotAnsweredError:
+        return Workflow(run_id=run_id, status=None)
+    if run is None:
+        return None
+    try:
+        history = [_item(event) for event in client.history(run_id)]
+    except NotAnsweredError:
+        history = None
+    return Workflow(run_id=run_id, status=run.status, output=run.output, error=run.error, history=history)
+
+
+def _item(event: HistoryView) -> HistoryItem:
+    ordinal: Any = event.input.get("ordinal") if isinstance(event.input, dict) else None
+    return HistoryItem(
+        sequence=event.sequence,
+        type=event.type,
+        at=datetime.fromisoformat(event.timestamp).timestamp(),
+        task_id=event.task_id,
+        ordinal=ordinal if isinstance(ordinal, int) else None,
+        ok="ok" in event.result if isinstance(event.result, dict) else None,
+    )
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole JSON lines of a file; a last line that a killed process left half-written is no line."""
+    found: list[dict[str, Any]] = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                found.append(json.loads(line))
+            except ValueError:
+                continue
+    return found

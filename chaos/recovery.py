@@ -1,0 +1,105 @@
+"""Recovery time, split into its phases, and what was lost."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from pydantic import BaseModel, ConfigDict
+
+from chaos.history import AgentEvent, History
+
+
+class Recovery(BaseModel):
+    """Seconds from the fault. A phase is None where its end was not seen.
+
+    `detect`: the lease was released, or the database saw itself primary where it ran out. `promote`: the database was
+    primary. `activate`: sidecars and workers executed runs. `resume`: the first operation of a run that was accepted
+    before the fault. `rto` is their sum.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    detect: float | None = None
+    promote: float | None = None
+    activate: float | None = None
+    resume: float | None = None
+    rto: float | None = None
+    last_run_moved: float | None = None
+    rpo_events: int | None = None
+    rpo_seconds: float | None = None
+    early_release: bool = False
+
+
+def recovery(history: History) -> Recovery:
+    """The recovery after the first fault, from the recorded events and attempts."""
+    at = history.fault_at
+    if at is None:
+        return Recovery()
+    moved = [fault for fault in history.faults if fault.at == at][0].name
+    before = {one.run_id for one in history.accepted if one.answered_at < at}
+    ended_before = {run for run in before if _ended_before(history, run, at)}
+    open_runs = before - ended_before
+    killed = {pid for fault in history.faults for pid in fault.killed}
+    origin = {attempt.region for attempt in history.attempts or [] if attempt.at < at}
+    resumed = [
+        attempt.at
+        for attempt in history.attempts or []
+        if attempt.phase == "started"
+        and attempt.at > at
+        and attempt.run_id in open_runs
+        and attempt.pid not in killed
+        and (moved == "worker-crash" or attempt.region not in origin)
+    ]
+    first = min(resumed, default=None)
+    lost = [one for one in history.accepted if history.workflows is not None and not _known(history, one.run_id)]
+    rpo_seconds = max((at - one.answered_at for one in lost if one.answered_at < at), default=0.0)
+    common = {
+        "rto": _since(first, at),
+        "last_run_moved": _last_moved(history, open_runs, at, killed) if moved == "worker-crash" else None,
+        "rpo_events": len(lost) if history.workflows is not None else None,
+        "rpo_seconds": round(rpo_seconds, 3) if history.workflows is not None else None,
+    }
+    if moved == "worker-crash":
+        return Recovery.model_validate(common)
+    released = _first(history, at, lambda event: event.member("decision") == "released")
+    promoted = _first(history, at, lambda event: event.event == "promoted")
+    activated = _first(history, at, lambda event: event.event == "activated")
+    return Recovery.model_validate(
+        common
+        | {
+            "detect": _since(released, at),
+            "promote": _since(promoted, released if released is not None else at),
+            "activate": _since(activated, promoted),
+            "resume": _since(first, activated),
+            "early_release": released is not None,
+        }
+    )
+
+
+def _first(history: History, at: float, wanted: Callable[[AgentEvent], bool]) -> float | None:
+    return min((event.at for event in history.events or [] if event.at > at and wanted(event)), default=None)
+
+
+def _since(end: float | None, begin: float | None) -> float | None:
+    return round(max(end - begin, 0.0), 3) if end is not None and begin is not None else None
+
+
+def _known(history: History, run_id: str) -> bool:
+    return any(workflow.run_id == run_id for workflow in history.workflows or [])
+
+
+def _ended_before(history: History, run_id: str, at: float) -> bool:
+    for workflow in history.workflows or []:
+        if workflow.run_id == run_id:
+            return any(item.type == "executionCompleted" and item.at < at for item in workflow.history or [])
+    return False
+
+
+def _last_moved(history: History, open_runs: set[str], at: float, killed: set[int]) -> float | None:
+    """Until the last of the killed worker's runs had an operation executed elsewhere."""
+    orphans = {attempt.run_id for attempt in history.attempts or [] if attempt.pid in killed and attempt.at < at}
+    firsts: dict[str, float] = {}
+    for attempt in history.attempts or []:
+        if attempt.at > at and attempt.pid not in killed and attempt.run_id in orphans & open_runs:
+            firsts[attempt.run_id] = min(attempt.at, firsts.get(attempt.run_id, attempt.at))
+    return _since(max(firsts.values(), default=None), at)

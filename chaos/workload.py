@@ -1,0 +1,85 @@
+"""The load of an experiment: a paced client that starts runs from tickets before, during and after a fault."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+
+from holdfast.client import HoldfastClient
+from refund_desk import Ticket
+
+from chaos.history import ClientOperation
+
+RETRY_SECONDS = 0.3
+
+
+class Workload:
+    """Starts a first burst at once, then one run every `pace` seconds, until stopped. Every try is recorded.
+
+    A start without an answer is tried again under the same id, as a client of a durable service would.
+    """
+
+    def __init__(self, client: HoldfastClient, tickets: Sequence[Ticket], prefix: str, burst: int, pace: float) -> None:
+        self._client, self._tickets, self._prefix = client, list(tickets), prefix
+        self._burst, self._pace = burst, pace
+        self._stop, self._lock = threading.Event(), threading.Lock()
+        self._thread = threading.Thread(target=self._run, name="workload", daemon=True)
+        self._operations: list[ClientOperation] = []
+        self._started = 0
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Start no further run; returns when the last start has its answer. May be repeated."""
+        self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join(60)
+
+    @property
+    def operations(self) -> list[ClientOperation]:
+        """Every try so far."""
+        with self._lock:
+            return list(self._operations)
+
+    @property
+    def burst_is_accepted(self) -> bool:
+        """Whether the first burst has been acknowledged."""
+        return len(self.accepted_ids()) >= self._burst
+
+    def accepted_ids(self) -> set[str]:
+        """The runs that were acknowledged."""
+        return {operation.run_id for operation in self.operations if operation.outcome == "ok"}
+
+    def _run(self) -> None:
+        for _ in range(self._burst):
+            self._start_next(lambda: self._stop.is_set())
+        while not self._stop.wait(self._pace):
+            self._start_next(lambda: False)
+
+    def _start_next(self, give_up: Callable[[], bool]) -> None:
+        number = self._started
+        self._started += 1
+        ticket = self._tickets[number % len(self._tickets)]
+        run_id = f"{self._prefix}{number:04d}-{ticket.ticket_id}"
+        payload = ticket.model_dump(mode="json", exclude_none=True)
+        deadline = time.monotonic() + 60
+        while True:
+            invoked = time.time()
+            answer = self._client.start(run_id, payload)
+            operation = ClientOperation(
+                run_id=run_id,
+                ticket=payload,
+                invoked_at=invoked,
+                answered_at=time.time(),
+                outcome=answer.outcome,
+                region=answer.region,
+                detail=answer.detail,
+            )
+            with self._lock:
+                self._operations.append(operation)
+            if answer.outcome != "unknown" or give_up() or time.monotonic() > deadline:
+                return
+            time.sleep(RETRY_SECONDS)
