@@ -58,6 +58,8 @@ def configuration_of(model: type[Configuration], program: str, arguments: list[s
         return model.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         problems = [f"can't be read: {error.strerror}"]
+    except UnicodeDecodeError as error:
+        problems = [f"is not UTF-8: {error.reason} at byte {error.start}"]
     except ValidationError as error:
         problems = [f"{'.'.join(map(str, e['loc'])) or 'file'}: {e['msg']}" for e in error.errors()]
     for problem in problems:

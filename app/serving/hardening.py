@@ -88,6 +88,8 @@ def harden(
 
     async def on_http(_: Request, error: Exception) -> JSONResponse:
         assert isinstance(error, HTTPException)
+        if isinstance(error, _BodyTooLarge):
+            return error.problem.response()
         title = http.HTTPStatus(error.status_code).phrase.lower()
         return Problem(error.status_code, title, str(error.detail), headers=dict(error.headers or {})).response()
 
@@ -104,6 +106,14 @@ def harden(
     app.add_exception_handler(HTTPException, on_http)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(Exception, on_failure)
+
+
+class _BodyTooLarge(HTTPException):
+    """Met while a body is read: FastAPI lets an HTTPException through there, and makes a 400 of any other error."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.status, problem.detail)
+        self.problem = problem
 
 
 class _Gate:
@@ -136,7 +146,7 @@ class _Gate:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._max:
-                raise self._too_large()
+                raise _BodyTooLarge(self._too_large())
             return message
 
         await self._app(scope, bounded, send)
@@ -156,7 +166,7 @@ class _Gate:
             detail = f"more requests than allowed; try again in {seconds} s"
             return Problem(429, "too many requests", detail, headers={"Retry-After": seconds})
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self._max:
+        if length.isdecimal() and int(length) > self._max:
             return self._too_large()
         return None
 
