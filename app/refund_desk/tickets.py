@@ -65,7 +65,14 @@ def _json_lines(text: str) -> Iterator[tuple[int, Ticket | str]]:
 
 def _csv_lines(text: str) -> Iterator[tuple[int, Ticket | str]]:
     reader = csv.DictReader(io.StringIO(text), restkey="(more columns than the header)")
-    for row in reader:
+    while True:
+        try:
+            row = next(reader)
+        except StopIteration:
+            return
+        except csv.Error as error:
+            yield reader.reader.line_num, f"line: {error}"
+            continue
         try:
             yield reader.line_num, Ticket.model_validate({key: value for key, value in row.items() if value})
         except ValidationError as error:
