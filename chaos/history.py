@@ -109,7 +109,6 @@ class Bounds(Record):
     """What the experiment promised of itself: checked before anything is called valid."""
 
     minimum_in_flight: int = 20
-    in_flight_at_fault: int | None = None
 
 
 class History(BaseModel):
@@ -133,6 +132,17 @@ class History(BaseModel):
     def fault_at(self) -> float | None:
         """When the first fault was injected."""
         return min((fault.at for fault in self.faults), default=None)
+
+    def in_flight_at(self, at: float) -> set[str] | None:
+        """The runs that were accepted before and had not ended; None where the workflows were not recorded."""
+        if self.workflows is None:
+            return None
+        ended = {
+            workflow.run_id
+            for workflow in self.workflows
+            if any(item.type == "executionCompleted" and item.at < at for item in workflow.history or [])
+        }
+        return {operation.run_id for operation in self.accepted if operation.answered_at < at} - ended
 
     def save(self, folder: Path) -> None:
         """Write one JSONL file for each kind of record, and `experiment.json` for the rest."""

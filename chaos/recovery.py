@@ -35,10 +35,8 @@ def recovery(history: History) -> Recovery:
     at = history.fault_at
     if at is None:
         return Recovery()
-    moved = [fault for fault in history.faults if fault.at == at][0].name
-    before = {one.run_id for one in history.accepted if one.answered_at < at}
-    ended_before = {run for run in before if _ended_before(history, run, at)}
-    open_runs = before - ended_before
+    moved = next(fault for fault in history.faults if fault.at == at).name
+    open_runs = history.in_flight_at(at) or set()
     killed = {pid for fault in history.faults for pid in fault.killed}
     origin = {attempt.region for attempt in history.attempts or [] if attempt.at < at}
     resumed = [
@@ -86,13 +84,6 @@ def _since(end: float | None, begin: float | None) -> float | None:
 
 def _known(history: History, run_id: str) -> bool:
     return any(workflow.run_id == run_id for workflow in history.workflows or [])
-
-
-def _ended_before(history: History, run_id: str, at: float) -> bool:
-    for workflow in history.workflows or []:
-        if workflow.run_id == run_id:
-            return any(item.type == "executionCompleted" and item.at < at for item in workflow.history or [])
-    return False
 
 
 def _last_moved(history: History, open_runs: set[str], at: float, killed: set[int]) -> float | None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.client import HoldfastClient
 from refund_desk import Ticket
@@ -12,6 +13,8 @@ from refund_desk import Ticket
 from chaos.history import ClientOperation
 
 RETRY_SECONDS = 0.3
+BURST_THREADS = 6
+TRY_SECONDS = 60.0
 
 
 class Workload:
@@ -26,7 +29,6 @@ class Workload:
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="workload", daemon=True)
         self._operations: list[ClientOperation] = []
-        self._started = 0
 
     def start(self) -> None:
         """Begin."""
@@ -54,18 +56,19 @@ class Workload:
         return {operation.run_id for operation in self.operations if operation.outcome == "ok"}
 
     def _run(self) -> None:
-        for _ in range(self._burst):
-            self._start_next(lambda: self._stop.is_set())
+        with ThreadPoolExecutor(BURST_THREADS) as pool:
+            for number in range(self._burst):
+                pool.submit(self._start, number)
+        number = self._burst
         while not self._stop.wait(self._pace):
-            self._start_next(lambda: False)
+            self._start(number)
+            number += 1
 
-    def _start_next(self, give_up: Callable[[], bool]) -> None:
-        number = self._started
-        self._started += 1
+    def _start(self, number: int) -> None:
         ticket = self._tickets[number % len(self._tickets)]
         run_id = f"{self._prefix}{number:04d}-{ticket.ticket_id}"
         payload = ticket.model_dump(mode="json", exclude_none=True)
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + TRY_SECONDS
         while True:
             invoked = time.time()
             answer = self._client.start(run_id, payload)
@@ -80,6 +83,6 @@ class Workload:
             )
             with self._lock:
                 self._operations.append(operation)
-            if answer.outcome != "unknown" or give_up() or time.monotonic() > deadline:
+            if answer.outcome != "unknown" or time.monotonic() > deadline:
                 return
             time.sleep(RETRY_SECONDS)

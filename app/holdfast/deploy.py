@@ -56,7 +56,7 @@ def up(stack: str, state: Path | None, overrides: tuple[str, ...], preview: bool
 
     console = Console(stderr=json_)
     with fails_as(json_):
-        deployment = Deployment(stack, _settings(overrides), state)
+        deployment = Deployment(stack, settings_of(overrides), state)
         if preview:
             outcome = deployment.preview()
         else:
@@ -184,7 +184,7 @@ def switchover(stack: str, state: Path | None, to: str | None, timeout: float, j
         _say(console, f"region {moved.target} is active, epoch {moved.epoch}")
 
 
-def _settings(overrides: tuple[str, ...]) -> dict[str, str]:
+def settings_of(overrides: tuple[str, ...]) -> dict[str, str]:
     settings: dict[str, str] = {}
     for override in overrides:
         key, equals, value = override.partition("=")

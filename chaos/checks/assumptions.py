@@ -17,7 +17,8 @@ def assumptions_hold(history: History) -> CheckResult:
         for fault in history.faults
         if not fault.proven
     ]
-    in_flight = bounds.in_flight_at_fault
+    runs = history.in_flight_at(at) if at else None
+    in_flight = len(runs) if runs is not None else None
     if in_flight is None:
         missing.append("nobody counted the runs in flight at the fault")
     elif in_flight < bounds.minimum_in_flight:

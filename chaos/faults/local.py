@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 import psutil
+from pydantic import JsonValue
 
 from chaos.faults.target import NotInjectedError
 from chaos.history import Fault
@@ -39,17 +40,16 @@ class LocalFaults:
             except psutil.NoSuchProcess:
                 continue
         _, alive = psutil.wait_procs(processes, GONE_SECONDS)
-        left = [process.pid for process in alive] + [
-            process.pid for process in members(site.site, site.directory, self.manifest.directory)
-        ]
+        late = members(site.site, site.directory, self.manifest.directory)
+        left: list[JsonValue] = [process.pid for process in [*alive, *late]]
         ports = [urlsplit(url).port or 0 for url in (site.api, site.agent, site.patroni)] + [site.postgres_port]
-        open_ports = [port for port in ports if _listens(port)]
+        open_ports: list[JsonValue] = [port for port in ports if _listens(port)]
         return Fault(
             name="region-loss",
             target=f"region {region}",
             at=at,
             killed=[process.pid for process in processes],
-            evidence={"killed": len(processes), "still-running": list(left), "still-listening": list(open_ports)},
+            evidence={"killed": len(processes), "still-running": left, "still-listening": open_ports},
             proven=bool(processes) and not left and not open_ports,
         )
 
@@ -76,7 +76,7 @@ class LocalFaults:
                     target=f"{pids[victim]} of region {region}",
                     at=at,
                     killed=[victim],
-                    evidence={"in-progress": sorted(busy[victim]), "gone": bool(gone)},
+                    evidence={"in-progress": list[JsonValue](sorted(busy[victim])), "gone": bool(gone)},
                     proven=bool(gone) or not psutil.pid_exists(victim),
                 )
             time.sleep(0.02)

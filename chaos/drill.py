@@ -1,0 +1,148 @@
+"""Runs an experiment against the running deployment, or against one that is made for it and removed afterwards."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+from chaoslib.experiment import run_experiment
+from chaoslib.types import Journal
+from holdfast.progress import shown
+from rich.console import Console
+
+from chaos import session as sessions
+from chaos.plants import PLANTS, Plant
+from chaos.report import Verdict, verdict_of, write_report
+from infra.automation import Deployment
+from infra.manifest import Manifest
+
+FOLDER = Path(__file__).parent / "experiments"
+EXPERIMENTS = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+LOG_BYTES = 2_000_000
+
+
+class Drill:
+    """A context in which drills can be run; at its end a deployment that it made is gone, unless it is to be kept."""
+
+    def __init__(
+        self,
+        stack: str,
+        state: Path | None,
+        overrides: Mapping[str, str],
+        plant: str | None,
+        keep: bool,
+        console: Console,
+    ) -> None:
+        self._plant: Plant | None = PLANTS[plant] if plant else None
+        self._keep, self._console = keep, console
+        settings = dict(overrides)
+        if self._plant is not None:
+            # A bug never goes into a deployment that somebody uses.
+            state = Deployment(stack, settings, state).state / "planted" / self._plant.name
+            settings["environment"] = "PYTHONPATH"
+        self._deployment = Deployment(stack, settings, state)
+        self._reports = sessions.reports_directory(self._deployment.state)
+        self._made = False
+
+    def __enter__(self) -> Self:
+        if self._plant is not None or not self._deployment.exists:
+            self._made = True
+            self._up()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._made:
+            return
+        if self._keep:
+            self._console.print(f"kept in {self._deployment.directory}; `holdfast down` removes it", soft_wrap=True)
+            return
+        with shown(self._console) as listener:
+            self._deployment.destroy(listener)
+
+    def run(self, name: str, runs: int) -> tuple[Verdict, Path]:
+        """Run one experiment; returns its verdict and the folder of its report."""
+        manifest = Manifest.load(self._deployment.directory)
+        session = sessions.Session(manifest, runs=runs)
+        folder = self._reports / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{name}"
+        folder.mkdir(parents=True)
+        sessions.use(session)
+        try:
+            journal = self._experiment(name, session)
+            history = session.record(name)
+            verdict = verdict_of(history, self._plant.name if self._plant else None)
+        finally:
+            sessions.use(None)
+            session.close()
+        (folder / "journal.json").write_text(json.dumps(journal, default=str, indent=1), encoding="utf-8")
+        _copy_logs(manifest, folder / "logs")
+        write_report(folder, history, verdict)
+        return verdict, folder
+
+    def _experiment(self, name: str, session: sessions.Session) -> Journal:
+        experiment: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text(encoding="utf-8"))
+        logging.getLogger("logzero_default").setLevel(logging.ERROR)
+        with _Steps(self._console):
+            return run_experiment(experiment)
+
+    def _up(self) -> None:
+        if self._plant is None:
+            with shown(self._console) as listener:
+                self._deployment.up(listener)
+            return
+        before = os.environ.get("PYTHONPATH")
+        os.environ["PYTHONPATH"] = str(self._plant.folder)
+        try:
+            with shown(self._console) as listener:
+                self._deployment.up(listener)
+        finally:
+            os.environ.pop("PYTHONPATH")
+            if before is not None:
+                os.environ["PYTHONPATH"] = before
+
+
+class _Steps(logging.Handler):
+    """Prints each step of the experiment when it begins."""
+
+    def __init__(self, console: Console) -> None:
+        super().__init__(logging.INFO)
+        self._console, self._began = console, time.monotonic()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        if text.startswith(("Action:", "Probe:", "Steady state", "Rollback:")) or record.levelno >= logging.WARNING:
+            self._console.print(
+                f"[dim]{time.monotonic() - self._began:6.1f} s[/]  {text}", highlight=False, soft_wrap=True
+            )
+
+    def __enter__(self) -> None:
+        logger = logging.getLogger("logzero_default")
+        self._level, logger.propagate = logger.level, False
+        self._handlers = list(logger.handlers)
+        logger.handlers = [self]
+        logger.setLevel(logging.INFO)
+
+    def __exit__(self, *_: object) -> None:
+        logger = logging.getLogger("logzero_default")
+        logger.handlers = self._handlers
+        logger.setLevel(self._level)
+
+
+def _copy_logs(manifest: Manifest, folder: Path) -> None:
+    """The last part of every process's log, of every site."""
+    for logs in sorted(manifest.directory.glob("*/logs")):
+        for log in sorted(logs.glob("*.log")):
+            target = folder / logs.parent.name / log.name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with log.open("rb") as source, target.open("wb") as copy:
+                source.seek(max(0, log.stat().st_size - LOG_BYTES))
+                shutil.copyfileobj(source, copy)
