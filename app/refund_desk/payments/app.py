@@ -56,7 +56,10 @@ def build_app(ledger: Ledger, token: str) -> FastAPI:
         payload: dict[str, JsonValue],
         request: Request,
     ) -> JSONResponse:
-        recorded: Recorded = ledger.attempt(kind, who, payload)
+        try:
+            recorded: Recorded = ledger.attempt(kind, who, payload)
+        except ValueError as error:
+            raise Problem(422, "invalid payload", str(error)[:500]) from error
         if recorded.outcome == "stale":
             raise Problem(409, "stale epoch", f"epoch {who.epoch} is over; a newer one has been seen")
         if recorded.outcome == "conflict":
