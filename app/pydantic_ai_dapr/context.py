@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from contextvars import ContextVar
 
@@ -20,7 +20,7 @@ def current_operation() -> Operation:
 
 
 @contextmanager
-def operation_scope(operation: Operation) -> Iterator[None]:
+def operation_scope(operation: Operation) -> Generator[None]:
     """Make `operation` the current one."""
     token = _current.set(operation)
     try:

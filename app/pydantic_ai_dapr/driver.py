@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
 from typing import Any
 
-from dapr.ext.workflow import when_any
+from dapr.ext.workflow import when_any  # pyright: ignore[reportUnknownVariableType]
 
 from pydantic_ai_dapr.run import LiveRun, WorkflowContext
 
@@ -24,7 +24,8 @@ class KeptRuns:
     """At most `limit` suspended runs, the least recently used ones evicted. Safe to use from several threads."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._runs, self._lock = limit, OrderedDict[str, LiveRun](), threading.Lock()
+        self._limit, self._lock = limit, threading.Lock()
+        self._runs: OrderedDict[str, LiveRun] = OrderedDict()
 
     def take(self, instance_id: str) -> LiveRun | None:
         """The kept run, which is the caller's from now on."""
@@ -42,7 +43,8 @@ class KeptRuns:
     def clear(self) -> None:
         """Unwind every kept run."""
         with self._lock:
-            runs, self._runs = list(self._runs.values()), OrderedDict()
+            runs = list(self._runs.values())
+            self._runs.clear()
         for run in runs:
             run.loop.evict()
 

@@ -89,11 +89,11 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
     def start(self) -> None:
         """Connect to the sidecar, and execute runs until `shutdown`."""
         if self._token:
-            settings.DAPR_API_TOKEN = self._token
+            setattr(settings, "DAPR_API_TOKEN", self._token)  # noqa: B010  # the SDK reads it there; untyped
         backend = self._durability.get_durable_operation_backend()
         self._operations = OperationHost(self._on_attempt)
         backend.executor = _Executor(self._operations, Conversations(1024, self._model_inputs))
-        runtime = WorkflowRuntime(
+        runtime: Any = WorkflowRuntime(
             host=self._host,
             port=str(self._port),
             maximum_concurrent_activity_work_items=self._concurrency,

@@ -48,7 +48,8 @@ _STATUS: dict[int, Status] = {
 class TaskHub:
     """One sidecar's workflow engine: every method ends within its timeout (seconds).
 
-    Raises WorkflowUnavailableError where the sidecar does not answer: the effect is then unknown. Safe to use from several threads; reconnects by itself.
+    Raises WorkflowUnavailableError where the sidecar does not answer: the effect is then unknown. Safe to use from
+    several threads; reconnects by itself.
     """
 
     def __init__(self, host: str, port: int, api_token: str | None) -> None:
