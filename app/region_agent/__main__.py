@@ -20,6 +20,7 @@ from region_agent.agent import RegionAgent
 from region_agent.config import AgentConfig
 from region_agent.etcd import LeaseStore
 from region_agent.events import EventLog
+from region_agent.pairs import Pairs
 from region_agent.peer import PeerWatch
 from region_agent.role import RoleFile
 from region_agent.status import build_app
@@ -46,11 +47,12 @@ def build_agent(config: AgentConfig) -> RegionAgent:
         ]
         return Sweeper(index, list(workflows), events, config.stuck_after_seconds)
 
+    supervisor = Supervisor(config.supervisor_socket)
     dapr = httpx.AsyncClient(headers={"dapr-api-token": dapr_token}, timeout=1.0, trust_env=False)
     return RegionAgent(
         config=config,
         local=client(LOCAL_SECONDS),
-        processes=RegionProcesses(config, Supervisor(config.supervisor_socket), role_file, events, dapr),
+        processes=RegionProcesses(config, supervisor, role_file, events, dapr),
         peer=PeerWatch(
             config,
             client(LINK_SECONDS),
@@ -59,6 +61,7 @@ def build_agent(config: AgentConfig) -> RegionAgent:
         ),
         index=index,
         make_sweeper=sweeper,
+        pairs=Pairs(config.sidecars, supervisor, events),
         role_file=role_file,
         events=events,
     )

@@ -17,6 +17,7 @@ from region_agent.role import Role, RoleFile
 from region_agent.supervisor import Supervisor
 
 READY_SECONDS = 30.0
+OTHERS_SECONDS = 1.0
 LOOK_SECONDS = 0.03
 FRESH = "fresh"
 
@@ -47,7 +48,7 @@ class RegionProcesses:
     """Speaks to the sidecars' HTTP ports, with their API token."""
 
     async def activate(self, epoch: int) -> Role:
-        """Execute runs under `epoch`: returns once a sidecar has a worker. Raises ActivationError, SupervisorError."""
+        """Execute runs under `epoch`: returns once sidecars have workers. Raises ActivationError, SupervisorError."""
         began = time.monotonic()
         # Before anything that may take time: warm workers begin to look for their sidecars.
         self.role_file.write("activating", epoch)
@@ -57,7 +58,7 @@ class RegionProcesses:
             self._marker.write_text(str(epoch), encoding="utf-8")
         await self.supervisor.start(self.config.scheduler.process)
         await asyncio.gather(*(self.supervisor.start(sidecar.process) for sidecar in self.config.sidecars))
-        await self._first_worker()
+        await self._workers()
         role = self.role_file.write("active", epoch)
         self.events.record("activated", epoch=epoch, seconds=round(time.monotonic() - began, 3))
         return role
@@ -90,14 +91,17 @@ class RegionProcesses:
         self._marker.write_text(FRESH, encoding="utf-8")
         await self.supervisor.start(scheduler.process)
 
-    async def _first_worker(self) -> None:
-        """Return when one sidecar has a worker; the others follow by themselves."""
+    async def _workers(self) -> None:
+        """Return when every sidecar has a worker, or some time after the first: later ones join by themselves.
+
+        A sidecar that joins while runs move makes Dapr hold all of them, and drop calls that are under way.
+        """
         looks = [asyncio.ensure_future(self._worker_at(sidecar)) for sidecar in self.config.sidecars]
         try:
             await asyncio.wait(looks, return_when=asyncio.FIRST_COMPLETED)
-            if not any(look.done() and look.result() for look in looks):
-                await asyncio.gather(*looks)
-            if not any(look.done() and look.result() for look in looks):
+            if any(look.done() and look.result() for look in looks):
+                await asyncio.wait(looks, timeout=OTHERS_SECONDS)
+            elif not any(await asyncio.gather(*looks)):
                 raise ActivationError(f"no sidecar had a worker within {READY_SECONDS:g} s; see the logs of the region")
         finally:
             for look in looks:

@@ -15,6 +15,7 @@ from run_index import IndexUnavailableError, RunIndex
 from region_agent.activation import ActivationError, RegionProcesses
 from region_agent.config import AgentConfig
 from region_agent.events import EventLog
+from region_agent.pairs import Pairs
 from region_agent.patroni import Member, read_member
 from region_agent.peer import PeerWatch
 from region_agent.role import UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
@@ -35,12 +36,13 @@ class RegionAgent:
     peer: PeerWatch
     index: RunIndex
     make_sweeper: Callable[[], Sweeper]
+    pairs: Pairs
     role_file: RoleFile
     events: EventLog
     member: Member | None = None
     role: Role | None = None
     sweeper: Sweeper | None = None
-    _watch: asyncio.Task[None] | None = None
+    _watches: list[asyncio.Task[None]] = field(default_factory=list["asyncio.Task[None]"])
     _unclear_since: float | None = None
     _next_look: float = field(default=0.0)
 
@@ -111,7 +113,10 @@ class RegionAgent:
         self.events.record("role-changed", **{"from": before.role if before else None, "to": "active", "epoch": epoch})
         self.peer.rest()
         self.sweeper = self.make_sweeper()
-        self._watch = asyncio.create_task(self._sweep_and_watch(self.sweeper, epoch))
+        self._watches = [
+            asyncio.create_task(self._sweep_and_watch(self.sweeper, epoch)),
+            asyncio.create_task(self.pairs.watch()),
+        ]
 
     async def _deactivate(self, epoch: int) -> None:
         before = self.role
@@ -130,9 +135,9 @@ class RegionAgent:
         await sweeper.watch()
 
     def _stop_watching(self) -> None:
-        if self._watch is not None:
-            self._watch.cancel()
-            self._watch = None
+        for watch in self._watches:
+            watch.cancel()
+        self._watches = []
         if self.sweeper is not None:
             self.sweeper.close()
             self.sweeper = None

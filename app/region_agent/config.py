@@ -12,9 +12,10 @@ Seconds = Annotated[float, Field(gt=0)]
 
 
 class SidecarProcess(ConfigurationFile):
-    """One of the region's sidecars: its name at the supervisor, and its ports on the loopback interface."""
+    """A sidecar and its worker: their names at the supervisor, and the sidecar's ports on the loopback interface."""
 
     process: str
+    worker: str
     grpc_port: int
     http_port: int
 
@@ -52,7 +53,6 @@ class AgentConfig(ConfigurationFile):
     supervisor_socket: Path
     database_dsn_file: Path
     sidecars: list[SidecarProcess]
-    workers: list[str]
     scheduler: SchedulerProcess
     dapr_token_file: Path
     agent_name: str

@@ -16,6 +16,7 @@ class SupervisorError(Exception):
 class _Process(BaseModel):
     model_config = ConfigDict(extra="ignore")
     name: str
+    pid: int
     is_running: bool
 
 
@@ -32,10 +33,11 @@ class Supervisor:
         transport = httpx.AsyncHTTPTransport(uds=f"/proc/self/fd/{directory}/{socket.name}")
         self._client = httpx.AsyncClient(transport=transport, base_url="http://supervisor", timeout=30.0)
 
-    async def running(self) -> set[str]:
-        """The names of the processes that run."""
+    async def running(self) -> dict[str, int]:
+        """The ids of the processes that run, by name."""
         response = await self._call("GET", "/processes")
-        return {process.name for process in _Processes.model_validate_json(response.content).data if process.is_running}
+        processes = _Processes.model_validate_json(response.content).data
+        return {process.name: process.pid for process in processes if process.is_running}
 
     async def start(self, process: str) -> None:
         """Start a process; one that runs stays as it is."""

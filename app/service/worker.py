@@ -22,6 +22,7 @@ from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner
 from serving import ConfigurationFile, configuration_of, read_secret
 from serving.server import log_to_stderr
 
+from service.app_channel import serve_app_channel
 from service.hosting import Effects, EffectsTarget, load_hosted
 from service.role import Role, RoleFile
 
@@ -34,10 +35,11 @@ SIDECAR_MISSING_AFTER_SECONDS = 3.0
 
 
 class Sidecar(ConfigurationFile):
-    """The worker's own daprd, on the loopback interface, and the token that it demands."""
+    """The worker's own daprd, and where it asks its app: all on the loopback interface, with one token for both."""
 
     grpc_port: int
     http_port: int
+    app_port: int
     token_file: Path
 
 
@@ -119,6 +121,7 @@ def main(arguments: list[str]) -> int:
     log_to_stderr()
     config = configuration_of(WorkerConfig, "service.worker", arguments)
     os.environ["DAPR_API_TOKEN"] = token = read_secret(config.dapr.token_file)
+    serve_app_channel(config.dapr.app_port, token)
     hosted = load_hosted(config.agent)
     hosted.warm_up()
     role_file = RoleFile(config.role_file)

@@ -141,6 +141,9 @@ def _daprd(layout: Layout, region: str, sidecar: str, program: str) -> Process:
         "dapr-grpc-port": port("grpc"),
         "dapr-http-port": port("http"),
         "dapr-internal-grpc-port": port("internal"),
+        "app-port": port("app"),
+        "app-protocol": "http",
+        "app-channel-address": "127.0.0.1",
         "metrics-port": port("metrics"),
         "metrics-listen-address": "127.0.0.1",
         "dapr-listen-addresses": "127.0.0.1",
@@ -163,6 +166,7 @@ def _daprd(layout: Layout, region: str, sidecar: str, program: str) -> Process:
             "NAMESPACE": _NAMESPACE,
             "DAPR_TRUST_ANCHORS": layout.ca.read_text(encoding="utf-8"),
             "DAPR_API_TOKEN": token,
+            "APP_API_TOKEN": token,
             # Where the other sidecars reach this one; else it is the machine's own address.
             "DAPR_HOST_IP": "127.0.0.1",
             **_token(layout, name, "daprd"),

@@ -22,7 +22,7 @@ from infra.topology import REGIONS, Settings
 
 __all__ = ["BLOCK", "Ports", "allocate", "check_free", "load", "port_names"]
 
-FIRST, LAST, BLOCK = 20000, 32000, 200
+FIRST, LAST, BLOCK = 20000, 32000, 240
 FILE = "ports.json"
 MAX_WORKERS = 16
 
@@ -46,7 +46,7 @@ def _names() -> Iterator[str]:
         yield from (f"{region}.placement{kind}" for kind in ("", "-health", "-metrics", "-raft"))
         yield from (f"{region}.scheduler{kind}" for kind in ("", "-health", "-metrics", "-etcd", "-etcd-peer"))
         for number in range(1, MAX_WORKERS + 1):
-            yield from (f"{region}.daprd-{number}-{kind}" for kind in ("grpc", "http", "internal", "metrics"))
+            yield from (f"{region}.daprd-{number}-{kind}" for kind in ("grpc", "http", "internal", "metrics", "app"))
 
 
 def load(directory: Path) -> Ports | None:

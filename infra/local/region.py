@@ -75,7 +75,7 @@ def _sidecars(layout: Layout, region: str) -> list[dict[str, object]]:
 def _agent(layout: Layout, region: str) -> dict[str, object]:
     name, peer = SITE_NAMES[region], other(region)
     data = layout.data(name)
-    sidecars = zip(dapr.sidecar_names(layout), _sidecars(layout, region), strict=True)
+    sidecars = zip(dapr.sidecar_names(layout), worker_names(layout), _sidecars(layout, region), strict=True)
     early = layout.settings.early_release
     return {
         "region": region,
@@ -92,8 +92,7 @@ def _agent(layout: Layout, region: str) -> dict[str, object]:
         "observer": layout.link_url(region, "w", "observer"),
         "supervisor_socket": str(layout.site(name) / "supervisor.sock"),
         "database_dsn_file": str(layout.config(name, "app.dsn")),
-        "sidecars": [{"process": process, **ports} for process, ports in sidecars],
-        "workers": worker_names(layout),
+        "sidecars": [{"process": process, "worker": worker, **ports} for process, worker, ports in sidecars],
         "scheduler": {
             "process": "scheduler",
             "data_dir": str(data / "scheduler"),
@@ -121,6 +120,7 @@ def _worker(layout: Layout, region: str, worker: str, number: int) -> dict[str, 
         "max_iterations": settings.max_iterations,
         "dapr": {
             **_sidecars(layout, region)[number - 1],
+            "app_port": layout.ports[f"{region}.daprd-{number}-app"],
             "token_file": str(layout.config(name, "dapr-api-token")),
         },
         "role_file": str(data / "role.json"),
