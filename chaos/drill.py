@@ -27,6 +27,8 @@ from infra.manifest import Manifest
 FOLDER = Path(__file__).parent / "experiments"
 EXPERIMENTS = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 LOG_BYTES = 2_000_000
+CHAOS_LOGGER = "chaostoolkit"
+"""The logger that Chaos Toolkit tells each step."""
 
 
 class Drill:
@@ -90,7 +92,6 @@ class Drill:
 
     def _experiment(self, name: str, session: sessions.Session) -> Journal:
         experiment: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text(encoding="utf-8"))
-        logging.getLogger("logzero_default").setLevel(logging.ERROR)
         with _Steps(self._console):
             return run_experiment(experiment)
 
@@ -125,14 +126,14 @@ class _Steps(logging.Handler):
             )
 
     def __enter__(self) -> None:
-        logger = logging.getLogger("logzero_default")
+        logger = logging.getLogger(CHAOS_LOGGER)
         self._level, logger.propagate = logger.level, False
         self._handlers = list(logger.handlers)
         logger.handlers = [self]
         logger.setLevel(logging.INFO)
 
     def __exit__(self, *_: object) -> None:
-        logger = logging.getLogger("logzero_default")
+        logger = logging.getLogger(CHAOS_LOGGER)
         logger.handlers = self._handlers
         logger.setLevel(self._level)
 

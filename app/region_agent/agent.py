@@ -18,7 +18,7 @@ from region_agent.events import EventLog
 from region_agent.pairs import Pairs
 from region_agent.patroni import Member, read_member
 from region_agent.peer import PeerWatch
-from region_agent.role import UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
+from region_agent.role import ASKED_SECONDS, UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
 from region_agent.supervisor import SupervisorError
 from region_agent.sweep import Sweeper
 
@@ -84,8 +84,9 @@ class RegionAgent:
         if not was_active or now - self._unclear_since < UNCLEAR_SECONDS:
             return wanted
         assert self.role is not None
-        if await asyncio.to_thread(self.index.is_writable):
-            return Wanted("active", self.role.epoch)
+        with contextlib.suppress(TimeoutError):
+            if await asyncio.wait_for(asyncio.to_thread(self.index.is_writable), ASKED_SECONDS):
+                return Wanted("active", self.role.epoch)
         return Wanted("standby", self.role.epoch)
 
     async def _follow(self, wanted: Wanted, settled: bool) -> bool:
@@ -97,8 +98,11 @@ class RegionAgent:
             return True
         if wanted.role == "standby":
             if settled and self.role and self.role.role == "standby":
+                if wanted.epoch > self.role.epoch:
+                    self.role = self.role_file.write("standby", wanted.epoch)
                 return True
-            await self._deactivate(wanted.epoch)
+            # A database that is being stopped doesn't tell its timeline.
+            await self._deactivate(wanted.epoch or (self.role.epoch if self.role else 0))
             return True
         return settled
 

@@ -28,6 +28,11 @@ class Member(BaseModel):
         return self.role not in ("primary", "master")
 
     @property
+    def is_stopping(self) -> bool:
+        """Whether the node is being shut down, as at the beginning of a switchover: it saves nothing any more."""
+        return self.state in ("stopping", "stopped")
+
+    @property
     def is_streaming(self) -> bool:
         """Whether the node follows a primary at this moment."""
         return self.is_standby and self.replication_state == "streaming"

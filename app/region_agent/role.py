@@ -16,6 +16,8 @@ from region_agent.patroni import Member
 RoleName = Literal["active", "activating", "standby"]
 UNCLEAR_SECONDS = 2.0
 """How long the database may say nothing, or that it is a primary that doesn't run, before it is asked itself."""
+ASKED_SECONDS = 1.0
+"""What it gets for an answer. None is a no."""
 
 
 class Role(BaseModel):
@@ -38,10 +40,10 @@ class Wanted:
 
 
 def wanted_role(member: Member | None) -> Wanted:
-    """Active while the member is a running primary, standby while it says that it is none, else unclear."""
+    """Active while the member is a running primary, standby when it is none or ceases to be one, else unclear."""
     if member is not None and member.is_primary and member.timeline is not None:
         return Wanted("active", member.timeline)
-    if member is not None and member.is_standby:
+    if member is not None and (member.is_standby or member.is_stopping):
         return Wanted("standby", member.timeline or 0)
     return Wanted("unclear")
 
@@ -61,8 +63,10 @@ class RoleFile:
             return None
 
     def write(self, role: RoleName, epoch: int) -> Role:
-        """Write a role."""
-        written = Role(region=self.region, role=role, epoch=epoch, since=datetime.now(UTC))
+        """Write a role. `since` stays while the role does."""
+        before = self.read()
+        since = before.since if before is not None and before.role == role else datetime.now(UTC)
+        written = Role(region=self.region, role=role, epoch=epoch, since=since)
         self.path.parent.mkdir(parents=True, exist_ok=True)
         draft = self.path.with_suffix(".new")
         draft.write_text(json.dumps(written.model_dump(mode="json")), encoding="utf-8")

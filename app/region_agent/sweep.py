@@ -150,7 +150,9 @@ class Sweeper:
                 self.signals.pop(run.run_id, None)
             elif self.clock() >= signal.again:
                 self._signal(run)
-        idle = (self.now() - status.updated_at).total_seconds()
+        # A workflow that has not begun has no time of its last change.
+        moved_at = max(status.updated_at, run.accepted_at)
+        idle = (self.now() - moved_at).total_seconds()
         if idle < self.stuck_after:
             self.stuck.pop(run.run_id, None)
         elif run.run_id not in self.stuck:

@@ -13,8 +13,9 @@ from typing import Literal, LiteralString
 
 import psycopg
 from psycopg.rows import class_row
-from psycopg_pool import ConnectionPool, PoolTimeout
 from pydantic import JsonValue
+
+from run_index.connections import Connections, NoConnectionError
 
 RunInput = dict[str, JsonValue]
 _SCHEMA_LOCK = 0x486F6C64
@@ -57,29 +58,14 @@ class RunIndex:
     """
 
     def __init__(self, dsn: str, *, timeout: float = 5.0, max_connections: int = 8) -> None:
-        self._timeout = timeout
-        self._pool = ConnectionPool(
-            dsn,
-            min_size=0,
-            max_size=max_connections,
-            max_idle=60,
-            timeout=timeout,
-            open=True,
-            check=ConnectionPool.check_connection,
-            reconnect_timeout=timeout,
-            kwargs={
-                "autocommit": True,
-                "connect_timeout": max(2, int(timeout)),
-                "options": f"-c statement_timeout={int(timeout * 1000)}",
-            },
-        )
+        self._connections = Connections(dsn, timeout=timeout, limit=max_connections)
 
     @contextmanager
     def _connection(self) -> Generator[psycopg.Connection]:
         try:
-            with self._pool.connection() as connection:
+            with self._connections.use() as connection:
                 yield connection
-        except (psycopg.OperationalError, psycopg.InternalError, PoolTimeout) as error:
+        except (psycopg.OperationalError, psycopg.InternalError, NoConnectionError) as error:
             raise IndexUnavailableError(f"the run index can't be used: {type(error).__name__}") from error
 
     def ensure_schema(self) -> None:
@@ -170,7 +156,7 @@ class RunIndex:
 
     def close(self) -> None:
         """Close every connection."""
-        self._pool.close(timeout=1)
+        self._connections.close()
 
     def _select(self, condition: LiteralString, values: tuple[object, ...]) -> list[IndexedRun]:
         query: LiteralString = f"select {_COLUMNS} from holdfast.runs where {condition}"  # noqa: S608

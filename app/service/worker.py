@@ -15,7 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner
@@ -60,17 +60,34 @@ class WorkerConfig(ConfigurationFile):
 
 
 class AttemptLog:
-    """Appends one JSON line per start and end of an operation's execution: evidence of who did what when."""
+    """Appends one JSON line per start and end of an operation's execution: evidence of who did what when.
+
+    Every start has its end, also where the worker leaves in the middle; only a killed process leaves one without.
+    """
 
     def __init__(self, config: WorkerConfig, epoch: int) -> None:
         config.attempts_file.parent.mkdir(parents=True, exist_ok=True)
         self._file = config.attempts_file.open("a", encoding="utf-8", buffering=1)
         self._lock = threading.Lock()
+        self._open: dict[tuple[str, int], Attempt] = {}
         self._common = {"region": config.region, "epoch": epoch, "worker": config.name, "pid": os.getpid()}
 
     def __call__(self, attempt: Attempt) -> None:
         with self._lock:
-            self._file.write(json.dumps(asdict(attempt) | self._common) + "\n")
+            self._write(attempt)
+            if attempt.phase == "ended":
+                self._open.pop((attempt.key, attempt.attempt), None)
+            elif not attempt.joined:
+                self._open[attempt.key, attempt.attempt] = attempt
+
+    def abandon(self) -> None:
+        """Note that what is being executed goes no further. The lock stays taken: nothing is written afterwards."""
+        self._lock.acquire()
+        for attempt in self._open.values():
+            self._write(replace(attempt, phase="ended", at=time.time()), outcome="abandoned")
+
+    def _write(self, attempt: Attempt, **changes: str) -> None:
+        self._file.write(json.dumps(asdict(attempt) | self._common | changes) + "\n")
 
 
 def wait_for_activation(role_file: RoleFile) -> Role:
@@ -93,9 +110,7 @@ def sidecar_answers(sidecar: Sidecar) -> bool:
         return False
 
 
-def watch(
-    role_file: RoleFile, serving: Role, alive: Callable[[], bool], leave: Callable[[int], None] = os._exit
-) -> None:
+def watch(role_file: RoleFile, serving: Role, alive: Callable[[], bool], leave: Callable[[int], None]) -> None:
     """Leave at once when the epoch that is served is over, or when the sidecar has gone for good."""
     last_alive, look_at_sidecar = time.monotonic(), 0.0
     while True:
@@ -135,6 +150,12 @@ def main(arguments: list[str]) -> int:
         if current is None or current.role == "standby" or current.epoch != role.epoch:
             return EPOCH_IS_OVER
         time.sleep(LOOK_EVERY_SECONDS)
+    attempts = AttemptLog(config, role.epoch)
+
+    def leave(code: int) -> None:
+        attempts.abandon()
+        os._exit(code)
+
     runner = DaprWorkflowAgentRunner(
         name=hosted.name,
         agent=agent,
@@ -143,11 +164,11 @@ def main(arguments: list[str]) -> int:
         port=config.dapr.grpc_port,
         api_token=token,
         kept_runs=config.kept_runs,
-        on_attempt=AttemptLog(config, role.epoch),
+        on_attempt=attempts,
     )
     runner.start()
     log.info("executing runs in epoch %s", role.epoch)
-    watch(role_file, role, lambda: sidecar_answers(config.dapr))
+    watch(role_file, role, lambda: sidecar_answers(config.dapr), leave)
     return 0
 
 
