@@ -11,11 +11,13 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
+from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 from dapr.ext.workflow import when_any  # pyright: ignore[reportUnknownVariableType]
 
-from pydantic_ai_dapr.run import LiveRun, WorkflowContext
+from pydantic_ai_dapr.run import LiveRun, Moment, WorkflowContext
 
 log = logging.getLogger(__name__)
 
@@ -52,16 +54,27 @@ class KeptRuns:
         return len(self._runs)
 
 
+@dataclass(frozen=True)
+class _Answer:
+    """What a step was answered, and when."""
+
+    number: int
+    value: object
+    error: Exception | None
+    moment: Moment
+
+
 def drive(
     ctx: WorkflowContext, make: Callable[[], Coroutine[Any, Any, Any]], kept: KeptRuns
 ) -> Generator[Any, Any, Any]:
     """The workflow: run `make()` to its end, each wait of its a wait of the workflow; its result is the workflow's."""
-    run = kept.take(ctx.instance_id) or LiveRun(ctx.instance_id, make, ctx)
-    run.ctx = ctx
+    begun = _moment(ctx)
+    run = kept.take(ctx.instance_id) or LiveRun(ctx.instance_id, make, begun)
     tasks: list[Any] = []
-    seen: list[tuple[int, object, Exception | None]] = []
+    seen: list[_Answer] = []
     while True:
         position = len(seen)
+        run.moment = _moment(ctx)
         if position == len(run.stages) and _ended(run):
             assert run.root is not None
             return run.root.result()
@@ -69,15 +82,17 @@ def drive(
         tasks.extend(step.issue(ctx) for step in run.steps[len(tasks) : stage.steps])
         kept.keep(run)
         first = yield when_any([tasks[number] for number in stage.open])
-        kept.take(ctx.instance_id)
+        mine = kept.take(ctx.instance_id) is run
         number = next(number for number in stage.open if tasks[number] is first)
-        seen.append((number, *_answer(first)))
-        if position == len(run.delivered):
-            run.deliver(*seen[-1])
-        elif run.delivered[position] != seen[-1][:2]:
-            log.warning("run %s: memory disagrees with history, which wins", ctx.instance_id)
-            run.loop.evict()
-            run = _again(ctx, make, seen)
+        seen.append(_answer(number, first, _moment(ctx)))
+        if mine and position == len(run.delivered):
+            run.moment = seen[-1].moment
+            run.deliver(number, seen[-1].value, seen[-1].error)
+        elif not mine or run.delivered[position] != (number, seen[-1].value):
+            if mine:
+                log.warning("run %s: memory disagrees with history, which wins", ctx.instance_id)
+                run.loop.evict()
+            run = _again(LiveRun(ctx.instance_id, make, begun), seen)
 
 
 def _ended(run: LiveRun) -> bool:
@@ -89,21 +104,21 @@ def _ended(run: LiveRun) -> bool:
         raise
 
 
-def _again(
-    ctx: WorkflowContext,
-    make: Callable[[], Coroutine[Any, Any, Any]],
-    seen: list[tuple[int, object, Exception | None]],
-) -> LiveRun:
-    """A fresh run brought to where the history is."""
-    run = LiveRun(ctx.instance_id, make, ctx)
+def _again(run: LiveRun, seen: list[_Answer]) -> LiveRun:
+    """Bring a fresh run to where the history is; every answer arrives at its own time again."""
     for answer in seen:
         run.advance()
-        run.deliver(*answer)
+        run.moment = answer.moment
+        run.deliver(answer.number, answer.value, answer.error)
     return run
 
 
-def _answer(task: Any) -> tuple[object, Exception | None]:
+def _moment(ctx: WorkflowContext) -> Moment:
+    return Moment(ctx.current_utc_datetime.replace(tzinfo=UTC), ctx.is_replaying)
+
+
+def _answer(number: int, task: Any, moment: Moment) -> _Answer:
     try:
-        return task.get_result(), None
+        return _Answer(number, task.get_result(), None, moment)
     except Exception as error:
-        return None, error
+        return _Answer(number, None, error, moment)

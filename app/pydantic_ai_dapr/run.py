@@ -7,7 +7,7 @@ import contextvars
 import uuid
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Protocol
 
 from pydantic_ai_dapr.loop import WorkflowEventLoop
@@ -28,6 +28,14 @@ class WorkflowContext(Protocol):
     def call_activity(self, activity: str, /, *, input: object = None) -> Any: ...
     def create_timer(self, fire_at: timedelta, /) -> Any: ...
     def wait_for_external_event(self, name: str, /) -> Any: ...
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The workflow's time, and whether what happens now has happened before."""
+
+    at: datetime
+    replaying: bool
 
 
 @dataclass
@@ -126,7 +134,7 @@ class LiveRun:
 
     instance_id: str
     make: Callable[[], Coroutine[Any, Any, Any]]
-    ctx: WorkflowContext
+    moment: Moment
     steps: list[Step] = field(default_factory=list[Step])
     stages: list[Stage] = field(default_factory=list[Stage])
     delivered: list[tuple[int, object]] = field(default_factory=list[tuple[int, object]])
@@ -144,7 +152,7 @@ class LiveRun:
 
     def now(self) -> float:
         """The workflow's time, in Unix seconds."""
-        return self._now_utc().timestamp()
+        return self.moment.at.timestamp()
 
     def uuid(self) -> uuid.UUID:
         """The next identifier: the same at every replay."""
@@ -158,14 +166,14 @@ class LiveRun:
 
     def is_replaying(self) -> bool:
         """Whether what happens now has happened before, so that nothing of it may be reported again."""
-        return self.loop.evicting or self.ctx.is_replaying
+        return self.loop.evicting or self.moment.replaying
 
     def call(self, name: str, payload: Callable[[], object]) -> asyncio.Future[Any]:
         """Schedule an activity; the future has its result."""
         if self.loop.evicting:
             raise asyncio.CancelledError
         future = self.loop.create_future()
-        self.steps.append(Call(name, payload, future, self._now_utc()))
+        self.steps.append(Call(name, payload, future, self.moment.at))
         return future
 
     def advance(self) -> bool:
@@ -194,7 +202,7 @@ class LiveRun:
             self.steps.append(Recover())
 
     def _reissue(self) -> None:
-        now = self._now_utc()
+        now = self.moment.at
         for step in list(self.steps):
             if isinstance(step, Recover) or step.settled or step.reissued or step.at >= now:
                 continue
@@ -202,8 +210,5 @@ class LiveRun:
             step.reissued = True
 
     def _start_timer(self, delay: float, handle: asyncio.TimerHandle) -> None:
-        now = self._now_utc()
+        now = self.moment.at
         self.steps.append(Timer(Alarm(now + timedelta(seconds=delay), handle), self.loop.wake, now))
-
-    def _now_utc(self) -> datetime:
-        return self.ctx.current_utc_datetime.replace(tzinfo=UTC)

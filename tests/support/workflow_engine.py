@@ -1,0 +1,162 @@
+"""A workflow engine in memory, with Dapr's semantics: every work item replays the whole history from its beginning.
+
+Its tasks are the SDK's own. Wake-ups (activities and timers that are to run) are kept apart from the history, as
+Dapr keeps them in its scheduler, so that a test can lose them all.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from dapr.ext.workflow._durabletask import task
+from dapr.ext.workflow._durabletask.internal import protos as pb
+
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+Workflow = Callable[[Any], Generator[Any, Any, Any]]
+Handler = Callable[[str, Any], Any]
+
+
+@dataclass(frozen=True)
+class Event:
+    """One event of the history."""
+
+    kind: str
+    id: int = -1
+    name: str = ""
+    value: Any = None
+    failed: bool = False
+
+
+class NonDeterminismError(AssertionError):
+    """A replay asked for something else than the history has."""
+
+
+@dataclass
+class Context:
+    """What a workflow sees of the engine during one work item."""
+
+    instance_id: str
+    history: list[Event]
+    current_utc_datetime: datetime = BEGAN.replace(tzinfo=None)
+    is_replaying: bool = True
+    open: dict[int, task.CompletableTask[Any]] = field(default_factory=dict)
+    asked: list[Event] = field(default_factory=list)
+    waiting: dict[str, deque[task.CompletableTask[Any]]] = field(default_factory=dict)
+    buffered: dict[str, deque[Any]] = field(default_factory=dict)
+
+    def call_activity(self, activity: str, /, *, input: object = None) -> task.CompletableTask[Any]:
+        return self._ask("scheduled", activity, input)
+
+    def create_timer(self, fire_at: timedelta, /) -> task.CompletableTask[Any]:
+        return self._ask("timer", "", fire_at)
+
+    def wait_for_external_event(self, name: str, /) -> task.CompletableTask[Any]:
+        waiter: task.CompletableTask[Any] = task.CompletableTask()
+        if self.buffered.get(name):
+            waiter.complete(self.buffered[name].popleft())
+        else:
+            self.waiting.setdefault(name, deque()).append(waiter)
+        return waiter
+
+    def _ask(self, kind: str, name: str, value: object) -> task.CompletableTask[Any]:
+        number = len(self.asked) + 1
+        self.asked.append(Event(kind, number, name, value))
+        self.open[number] = task.CompletableTask()
+        return self.open[number]
+
+    def take(self, event: Event) -> None:
+        """Apply one event of the history."""
+        if event.kind == "turn":
+            self.current_utc_datetime = event.value
+        elif event.kind in ("scheduled", "timer"):
+            asked = self.asked[event.id - 1] if event.id <= len(self.asked) else None
+            if asked is None or (asked.kind, asked.name) != (event.kind, event.name):
+                raise NonDeterminismError(f"the history has {event}, the replay asked for {asked}")
+        elif event.kind == "raised":
+            if self.waiting.get(event.name):
+                self.waiting[event.name].popleft().complete(event.value)
+            else:
+                self.buffered.setdefault(event.name, deque()).append(event.value)
+        elif event.id in self.open:
+            waiter = self.open.pop(event.id)
+            if event.failed:
+                waiter.fail(str(event.value), pb.TaskFailureDetails(errorType="Error", errorMessage=str(event.value)))
+            else:
+                waiter.complete(event.value)
+
+
+@dataclass
+class Engine:
+    """Runs one instance of `workflow`, one work item at a time."""
+
+    workflow: Workflow
+    instance_id: str = "run-1"
+    history: list[Event] = field(default_factory=list)
+    inbox: list[Event] = field(default_factory=list)
+    wakeups: dict[int, Event] = field(default_factory=dict)
+    result: Any = None
+    ended: bool = False
+
+    def turn(self) -> None:
+        """One work item: the whole history again, then what is in the inbox."""
+        now = (BEGAN + timedelta(seconds=len(self.history) + 1)).replace(tzinfo=None)
+        new = [Event("turn", value=now), *self.inbox]
+        context = Context(self.instance_id, self.history)
+        generator = self.workflow(context)
+        waits: Any = None
+        begun = False
+        for number, event in enumerate([*self.history, *new]):
+            context.is_replaying = number < len(self.history)
+            context.take(event)
+            if not begun:
+                begun = True
+                waits = self._resume(generator, None)
+            while not self.ended and waits.is_complete:
+                waits = self._resume(generator, waits)
+            if self.ended:
+                break
+        asked = context.asked[sum(event.kind in ("scheduled", "timer") for event in self.history) :]
+        self.history += [*new, *asked]
+        self.wakeups |= {event.id: event for event in asked}
+        self.inbox = []
+
+    def _resume(self, generator: Generator[Any, Any, Any], waited: Any) -> Any:
+        try:
+            return generator.send(waited.get_result() if waited is not None else None)
+        except StopIteration as stop:
+            self.ended, self.result = True, stop.value
+            return None
+
+    def serve(self, number: int, handler: Handler) -> None:
+        """Run one wake-up, and put its answer into the inbox."""
+        event = self.wakeups.pop(number)
+        if event.kind == "timer":
+            self.inbox.append(Event("fired", number))
+            return
+        try:
+            self.inbox.append(Event("completed", number, value=handler(event.name, event.value)))
+        except Exception as error:
+            self.inbox.append(Event("completed", number, value=error, failed=True))
+
+    def fail_over(self) -> None:
+        """Lose every wake-up, and raise `recover` as the sweep does."""
+        self.wakeups.clear()
+        self.inbox.append(Event("raised", name="recover"))
+
+    def run(self, handler: Handler) -> Any:
+        """From the beginning to the end, without a fault."""
+        self.turn()
+        return self.run_on(handler)
+
+    def run_on(self, handler: Handler) -> Any:
+        """To the end, without a further fault."""
+        while not self.ended:
+            for number in list(self.wakeups):
+                self.serve(number, handler)
+            assert self.inbox, "the workflow waits for nothing that can happen"
+            self.turn()
+        return self.result
