@@ -60,6 +60,7 @@ class ActivityExecutor(Protocol):
     """Where an activity's body is executed, and the messages of a model request are made whole."""
 
     def execute(self, operation: Operation, body: Body) -> Envelope: ...
+    def confirm(self, instance_id: str, task_id: int) -> None: ...
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope: ...
 
 
@@ -158,7 +159,9 @@ class DaprBackend(RegisteredOperationBackend[Retry]):
                 params = operation.parameter_transport.load(wire, runtime=None)
                 return operation.result_codec.dump(await operation.handler(params))
 
-            return executor.execute(current, body)
+            answer = executor.execute(current, body)
+            executor.confirm(current.instance_id, ctx.task_id)
+            return answer
 
         activity.__name__ = name
         self.activities[name] = activity

@@ -20,6 +20,7 @@ from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_jsonable_python
 
 from pydantic_ai_dapr.client import workflow_name
+from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.driver import KeptRuns, drive
 from pydantic_ai_dapr.durability import DaprDurability
@@ -84,6 +85,7 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         self._on_attempt = on_attempt
         self._hub = TaskHub(host, self._port, self._token)
         self._operations: OperationHost | None = None
+        self._confirmations: Confirmations | None = None
         self._runtime: WorkflowRuntime | None = None
 
     def start(self) -> None:
@@ -92,7 +94,9 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             setattr(settings, "DAPR_API_TOKEN", self._token)  # noqa: B010  # the SDK reads it there; untyped
         backend = self._durability.get_durable_operation_backend()
         self._operations = OperationHost(self._on_attempt)
-        backend.executor = _Executor(self._operations, Conversations(1024, self._model_inputs))
+        self._confirmations = Confirmations(lambda instance_id: self._hub.saved_up_to(instance_id, CALL_SECONDS))
+        conversations = Conversations(1024, self._model_inputs)
+        backend.executor = _Executor(self._operations, conversations, self._confirmations)
         runtime: Any = WorkflowRuntime(
             host=self._host,
             port=str(self._port),
@@ -108,6 +112,9 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
 
     def shutdown(self) -> None:
         """Stop executing runs; they go on in another worker."""
+        if self._confirmations is not None:
+            self._confirmations.stop()
+            self._confirmations = None
         if self._runtime is not None:
             self._runtime.shutdown()
             self._runtime = None
@@ -244,13 +251,17 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
 
 @dataclass(frozen=True)
 class _Executor:
-    """Where this runner's activities run, and their messages are made whole."""
+    """Where this runner's activities run, their messages are made whole, and their answers wait for their turn."""
 
     operations: OperationHost
     conversations: Conversations
+    confirmations: Confirmations
 
     def execute(self, operation: Operation, body: Body) -> Envelope:
         return self.operations.execute(operation, body)
+
+    def confirm(self, instance_id: str, task_id: int) -> None:
+        self.confirmations.wait(instance_id, task_id)
 
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
         return await self.conversations.expand(instance_id, ordinal, wire)

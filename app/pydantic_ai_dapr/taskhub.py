@@ -104,6 +104,24 @@ class TaskHub:
         answer = self._call(self._stub.GetInstanceHistory, request, timeout)
         return [_event(number, event) for number, event in enumerate(answer.events)]
 
+    def saved_up_to(self, instance_id: str, timeout: float) -> int | None:
+        """The number of the last task in a workflow's saved history; None where it has ended or there is none."""
+        request = pb.GetInstanceHistoryRequest(instanceId=instance_id)
+        try:
+            answer = self._call(self._stub.GetInstanceHistory, request, timeout)
+        except WorkflowUnavailableError as error:
+            cause = error.__cause__
+            if isinstance(cause, grpc.RpcError) and cause.code() is grpc.StatusCode.NOT_FOUND:
+                return None
+            raise
+        for event in reversed(answer.events):
+            if event.HasField("executionCompleted"):
+                return None
+            if event.HasField("taskScheduled"):
+                # The tasks of one turn are in the order of their numbers.
+                return event.eventId
+        return -1
+
     def close(self) -> None:
         """Close the connection."""
         self._channel.close()

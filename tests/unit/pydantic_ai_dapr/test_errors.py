@@ -1,0 +1,88 @@
+"""Errors cross as values and keep their type; which of them are tried again, and when."""
+
+from __future__ import annotations
+
+import httpx
+import pytest
+from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai_dapr import OperationFailedError, Retry, WorkflowUnavailableError
+from pydantic_ai_dapr.errors import ErrorValue, rebuild, to_value
+
+pytestmark = pytest.mark.unit
+
+
+class OwnError(Exception):
+    """An application's own error."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnexpectedModelBehavior("odd answer"),
+        UsageLimitExceeded("too many requests"),
+        ConnectionError("refused"),
+        TimeoutError("late"),
+        ValueError("wrong"),
+        PermissionError("no"),
+    ],
+)
+def test_a_known_error_comes_out_as_the_type_that_it_was(error: Exception) -> None:
+    again = rebuild(ErrorValue.model_validate_json(to_value(error).model_dump_json()))
+    assert type(again) is type(error)
+    assert str(again) == str(error)
+
+
+def test_a_model_servers_error_keeps_status_model_and_body() -> None:
+    again = rebuild(to_value(ModelHTTPError(529, "model-x", {"error": "overloaded"})))
+    assert isinstance(again, ModelHTTPError)
+    assert (again.status_code, again.model_name, again.body) == (529, "model-x", {"error": "overloaded"})
+
+
+def test_a_body_that_is_no_json_is_kept_as_text() -> None:
+    again = rebuild(to_value(ModelHTTPError(500, "model-x", object())))
+    assert isinstance(again, ModelHTTPError)
+    assert "object object" in str(again.body)
+
+
+def test_a_model_api_error_keeps_its_model() -> None:
+    again = rebuild(to_value(ModelAPIError("model-x", "connection broke")))
+    assert isinstance(again, ModelAPIError)
+    assert (again.model_name, again.message) == ("model-x", "connection broke")
+
+
+def test_an_applications_own_error_is_told_with_its_type() -> None:
+    again = rebuild(to_value(OwnError("broken")))
+    assert isinstance(again, OperationFailedError)
+    assert str(again) == "OwnError: broken"
+
+
+@pytest.mark.parametrize(
+    ("error", "retryable"),
+    [
+        (ModelHTTPError(429, "m"), True),
+        (ModelHTTPError(503, "m"), True),
+        (ModelHTTPError(400, "m"), False),
+        (ModelHTTPError(401, "m"), False),
+        (ModelAPIError("m", "connection broke"), True),
+        (httpx.ConnectError("refused"), True),
+        (WorkflowUnavailableError("no answer"), True),
+        (TimeoutError("late"), True),
+        (ValueError("wrong"), False),
+        (OwnError("broken"), False),
+    ],
+)
+def test_what_may_pass_is_tried_again(error: Exception, retryable: bool) -> None:
+    assert to_value(error).retryable is retryable
+    assert (Retry().delay(1, to_value(error)) is not None) is retryable
+
+
+def test_pauses_grow_up_to_the_longest_and_end_with_the_last_attempt() -> None:
+    retry = Retry(attempts=5, first_seconds=1.0, factor=3.0, longest_seconds=10.0)
+    value = to_value(TimeoutError("late"))
+    assert [retry.delay(attempt, value) for attempt in range(1, 6)] == [1.0, 3.0, 9.0, 10.0, None]
+
+
+@pytest.mark.parametrize(("header", "pause"), [("7", 7.0), ("0.1", 0.5), ("9999", 60.0), ("soon", 0.5)])
+def test_retry_after_counts_where_it_is_longer(header: str, pause: float) -> None:
+    error = ModelHTTPError(429, "m", headers={"retry-after": header})
+    assert Retry().delay(1, to_value(error)) == pause
