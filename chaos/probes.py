@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.session import current
+from chaos.session import MARGIN, current
 
 __all__ = ["another_region_is_active", "deployment_is_healthy", "every_run_has_ended", "runs_are_in_flight"]
 
@@ -14,7 +14,8 @@ def deployment_is_healthy(seconds: float = 60.0) -> bool:
 
 def runs_are_in_flight(at_least: int = 20) -> bool:
     """Enough runs are under way for the fault to meet them."""
-    return current().count_in_flight() >= min(at_least, current().runs)
+    session = current()
+    return session.hold_in_flight(min(at_least + MARGIN, session.runs))
 
 
 def another_region_is_active(seconds: float = 60.0) -> str:

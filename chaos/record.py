@@ -18,6 +18,7 @@ from infra.manifest import Manifest
 
 PAGE = 10_000
 READERS = 8
+LATEST_BYTES = 256 * 1024
 
 
 def record_effects(manifest: Manifest) -> list[Effect] | None:
@@ -49,6 +50,13 @@ def record_attempts(manifest: Manifest, run_ids: set[str]) -> list[Attempt]:
     for region in manifest.regions.values():
         for path in sorted(region.attempts_dir.glob("attempts-*.jsonl")):
             found += [Attempt.model_validate(line) for line in _lines(path) if line.get("run_id") in run_ids]
+    return sorted(found, key=lambda attempt: attempt.at)
+
+
+def latest_attempts(manifest: Manifest) -> list[Attempt]:
+    """The last ones that every worker wrote down, in order."""
+    paths = [path for region in manifest.regions.values() for path in region.attempts_dir.glob("attempts-*.jsonl")]
+    found = [Attempt.model_validate(line) for path in paths for line in _lines(path, LATEST_BYTES)]
     return sorted(found, key=lambda attempt: attempt.at)
 
 
@@ -98,11 +106,15 @@ def _item(event: HistoryView) -> HistoryItem:
     )
 
 
-def _lines(path: Path) -> list[dict[str, Any]]:
+def _lines(path: Path, last_bytes: int | None = None) -> list[dict[str, Any]]:
     """The whole JSON lines of a file; a last line that a killed process left half-written is no line."""
     found: list[dict[str, Any]] = []
     if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        with path.open("rb") as file:
+            if last_bytes is not None:
+                file.seek(max(0, path.stat().st_size - last_bytes))
+            text = file.read().decode(errors="replace")
+        for line in text.splitlines():
             try:
                 found.append(json.loads(line))
             except ValueError:

@@ -23,6 +23,8 @@ from infra.status import observe
 Found = TypeVar("Found")
 ENDED = frozenset({"completed", "failed", "terminated"})
 POLL_SECONDS = 0.1
+MARGIN = 4
+"""Runs that may end between the last look and the fault."""
 
 
 class Session:
@@ -61,6 +63,15 @@ class Session:
         """How many of this session's runs have not ended, by their workflows."""
         accepted = self._ids()
         return sum(run.run_id in accepted for run in self.client.runs(status="open"))
+
+    def hold_in_flight(self, at_least: int, seconds: float = 30.0) -> bool:
+        """Whether so many runs are in flight; what has ended meanwhile is made up for, up to the deadline."""
+        deadline = time.monotonic() + seconds
+        while (missing := at_least - self.count_in_flight()) > 0:
+            if self.workload is None or time.monotonic() > deadline:
+                return False
+            self.workload.more(missing + MARGIN)
+        return True
 
     def lose_active(self) -> Fault:
         """Lose the active region, in the middle of its work."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -29,10 +30,17 @@ class Workload:
         self._stop, self._lock = threading.Event(), threading.Lock()
         self._thread = threading.Thread(target=self._run, name="workload", daemon=True)
         self._operations: list[ClientOperation] = []
+        self._numbers = itertools.count()
 
     def start(self) -> None:
         """Begin."""
         self._thread.start()
+
+    def more(self, runs: int) -> None:
+        """Start so many runs at once; returns when each has its answer."""
+        with ThreadPoolExecutor(BURST_THREADS) as pool:
+            for _ in range(runs):
+                pool.submit(self._start, next(self._numbers))
 
     def stop(self) -> None:
         """Start no further run; returns when the last start has its answer. May be repeated."""
@@ -56,13 +64,9 @@ class Workload:
         return {operation.run_id for operation in self.operations if operation.outcome == "ok"}
 
     def _run(self) -> None:
-        with ThreadPoolExecutor(BURST_THREADS) as pool:
-            for number in range(self._burst):
-                pool.submit(self._start, number)
-        number = self._burst
+        self.more(self._burst)
         while not self._stop.wait(self._pace):
-            self._start(number)
-            number += 1
+            self._start(next(self._numbers))
 
     def _start(self, number: int) -> None:
         ticket = self._tickets[number % len(self._tickets)]

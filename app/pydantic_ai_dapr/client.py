@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from pydantic_ai_dapr.taskhub import TaskHub
-from pydantic_ai_dapr.types import RECOVER, HistoryEvent, RunInput, RunStatus
+from pydantic_ai_dapr.types import RECOVER, HistoryEvent, RunExistsError, RunInput, RunStatus
 
 
 def workflow_name(agent_name: str) -> str:
@@ -31,9 +33,8 @@ class AgentRunClient:
 
     def start(self, run_id: str, run_input: RunInput, *, timeout: float | None = None) -> None:
         """Start a run; starting one that exists already changes nothing."""
-        if self._hub.status(run_id, timeout or self._timeout, payloads=False) is not None:
-            return
-        self._hub.start(run_id, self._name, run_input.model_dump(mode="json"), timeout or self._timeout)
+        with suppress(RunExistsError):
+            self._hub.start(run_id, self._name, run_input.model_dump(mode="json"), timeout or self._timeout)
 
     def status(self, run_id: str, *, payloads: bool = True) -> RunStatus | None:
         """The run's state, or None where no workflow of that id exists. Without `payloads` there is no output."""

@@ -89,6 +89,10 @@ class _Key:
     attempt: int
 
 
+def _key(operation: Operation) -> _Key:
+    return _Key(operation.instance_id, operation.ordinal, operation.attempt)
+
+
 class OperationHost:
     """Runs bodies of operations; `on_attempt` hears of every real execution, at its start and at its end."""
 
@@ -101,7 +105,7 @@ class OperationHost:
 
     def execute(self, operation: Operation, body: Body) -> Envelope:
         """The operation's answer: `{"ok": …}`, or `{"err": …}` with the error as a value. Blocks until it is there."""
-        key = _Key(operation.instance_id, operation.ordinal, operation.attempt)
+        key = _key(operation)
         with self._lock:
             if key in self._ended:
                 return self._ended[key]
@@ -114,6 +118,11 @@ class OperationHost:
         else:
             running.add_done_callback(lambda done: self._remember(key, done))
         return running.result()
+
+    def remembers(self, operation: Operation) -> bool:
+        """Whether the operation's answer is at hand."""
+        with self._lock:
+            return _key(operation) in self._ended
 
     def stop(self) -> None:
         """Cancel what runs."""

@@ -65,7 +65,12 @@ class TaskHub:
         self._metadata = (("dapr-api-token", api_token),) if api_token else ()
 
     def start(self, instance_id: str, workflow: str, value: JsonValue, timeout: float) -> None:
-        """Start a workflow. Raises RunExistsError where the id is taken."""
+        """Start a workflow. Raises RunExistsError where the id is taken, also by one that has ended.
+
+        Dapr would wipe that one's history and run it again, so it is asked first.
+        """
+        if self.status(instance_id, timeout, payloads=False) is not None:
+            raise RunExistsError(f"a run {instance_id} exists already")
         request = pb.CreateInstanceRequest(
             name=workflow,
             instanceId=instance_id,

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 
 from chaos.faults.target import NotInjectedError
 from chaos.history import Fault
-from chaos.record import record_attempts
+from chaos.record import latest_attempts
 from infra.doors import Doors
 from infra.local.site import Site, members
 from infra.local.supervisor import start_site, status
@@ -98,19 +98,12 @@ class LocalFaults:
     def _in_progress(self, pids: set[int]) -> dict[int, set[str]]:
         """The operations that each process has begun and not ended."""
         found: dict[int, set[str]] = {}
-        for attempt in record_attempts(self.manifest, _Everything()):
+        for attempt in latest_attempts(self.manifest):
             if attempt.pid in pids and not attempt.joined:
                 operations = found.setdefault(attempt.pid, set())
                 name = f"{attempt.run_id}:{attempt.ordinal}"
                 operations.add(name) if attempt.phase == "started" else operations.discard(name)
         return {pid: operations for pid, operations in found.items() if operations}
-
-
-class _Everything(set[str]):
-    """Contains every run."""
-
-    def __contains__(self, item: object) -> bool:
-        return True
 
 
 def _listens(port: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Any
 from dapr.ext.workflow._durabletask import task
 from dapr.ext.workflow._durabletask.internal import protos as pb
 
-BEGAN = datetime(2026, 1, 1, tzinfo=UTC)
+BEGAN = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)  # as the SDK gives it
 Workflow = Callable[[Any], Generator[Any, Any, Any]]
 Handler = Callable[[str, Any], Any]
 
@@ -41,7 +41,7 @@ class Context:
 
     instance_id: str
     history: list[Event]
-    current_utc_datetime: datetime = BEGAN.replace(tzinfo=None)
+    current_utc_datetime: datetime = BEGAN
     is_replaying: bool = True
     open: dict[int, task.CompletableTask[Any]] = field(default_factory=dict)
     asked: list[Event] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Engine:
 
     def turn(self) -> None:
         """One work item: the whole history again, then what is in the inbox."""
-        now = (BEGAN + timedelta(seconds=len(self.history) + 1)).replace(tzinfo=None)
+        now = BEGAN + timedelta(seconds=len(self.history) + 1)
         new = [Event("turn", value=now), *self.inbox]
         context = Context(self.instance_id, self.history)
         generator = self.workflow(context)

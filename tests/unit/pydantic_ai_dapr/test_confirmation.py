@@ -22,8 +22,8 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 class Histories:
     """Says in turn what each read of the history finds."""
 
-    def __init__(self, *found: int | None | Exception) -> None:
-        self.found: Iterator[int | None | Exception] = iter(found)
+    def __init__(self, *found: int | Exception | None) -> None:
+        self.found: Iterator[int | Exception | None] = iter(found)
         self.reads = 0
 
     def __call__(self, instance_id: str) -> int | None:

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_ai_dapr.driver import KeptRuns, drive
 from pydantic_ai_dapr.run import LiveRun, current_run
+
 from tests.support.workflow_engine import Engine, Event, NonDeterminismError
 
 pytestmark = pytest.mark.unit

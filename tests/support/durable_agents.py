@@ -1,0 +1,104 @@
+"""Runs a durable agent on the in-memory engine: everything of the library but its gRPC, everything through JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+from pydantic import TypeAdapter
+from pydantic_ai import Agent
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
+from pydantic_ai_dapr import Attempt, DaprDurability, DaprWorkflowAgentRunner, Operation, RunInput
+from pydantic_ai_dapr.conversations import Conversations, Inputs
+from pydantic_ai_dapr.host import Body, Envelope, OperationHost
+
+from tests.support.workflow_engine import Engine
+
+
+@dataclass
+class Worker:
+    """One process's part: executes activities, remembers conversations, keeps suspended runs."""
+
+    runner: DaprWorkflowAgentRunner[Any, Any]
+    engine: Engine
+    attempts: list[Attempt] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.host = OperationHost(self.attempts.append)
+        self.conversations = Conversations(8, self._inputs)
+
+    def execute(self, operation: Operation, body: Body) -> Envelope:
+        return self.host.execute(operation, body)
+
+    def confirm(self, instance_id: str, task_id: int) -> None:
+        assert any(event.kind == "scheduled" and event.id == task_id for event in self.engine.history)
+
+    async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
+        return await self.conversations.expand(instance_id, ordinal, wire)
+
+    async def _inputs(self, instance_id: str) -> Inputs:
+        scheduled = [event.value for event in self.engine.history if event.kind == "scheduled"]
+        return {value["ordinal"]: value["params"] for value in scheduled if value["kind"] == "model"}
+
+
+@dataclass
+class DurableRun:
+    """A run of `agent`; `replace_worker` is what a crash leaves of the process: nothing."""
+
+    agent: Agent[Any, Any]
+    prompt: str = "go"
+    deps: Any = None
+    kept_runs: int = 8
+    max_iterations: int = 25
+
+    def __post_init__(self) -> None:
+        self.runner = DaprWorkflowAgentRunner(
+            "agent", self.agent, self.max_iterations, port=1, kept_runs=self.kept_runs
+        )
+        durability = DaprDurability.from_agent(self.agent)
+        assert durability is not None
+        self.backend = durability.get_durable_operation_backend()
+        run_input = RunInput(run_id="run-1", prompt=self.prompt, deps=durability.deps_codec().dump(self.deps))
+        payload = json.loads(run_input.model_dump_json())
+        workflow = self.runner._workflow()  # pyright: ignore[reportPrivateUsage]
+        self.engine = Engine(lambda ctx: workflow(ctx, payload))
+        self.attempts: list[Attempt] = []
+        self.replace_worker()
+
+    def replace_worker(self) -> None:
+        """Forget what a process would have in memory."""
+        self.runner._kept.clear()  # pyright: ignore[reportPrivateUsage]
+        self.worker = Worker(self.runner, self.engine, self.attempts)
+        self.backend.executor = self.worker
+
+    def serve(self, name: str, value: Any) -> Any:
+        """Execute one activity."""
+        number = next(event.id for event in self.engine.history if event.kind == "scheduled" and event.value is value)
+        activity = self.backend.activities[name]
+        payload = json.loads(json.dumps(value))
+        answer = activity(SimpleNamespace(workflow_id="run-1", task_id=number), payload)
+        return json.loads(json.dumps(answer))
+
+    def finish(self) -> tuple[Any, list[ModelMessage]]:
+        """Output and messages of the run, brought to its end."""
+        result = self.engine.run_on(self.serve) if self.engine.history else self.engine.run(self.serve)
+        output = TypeAdapter[Any](self.agent.output_type).validate_python(result["output"])
+        return output, ModelMessagesTypeAdapter.validate_python(result["messages"])
+
+
+def comparable(messages: list[ModelMessage]) -> list[Any]:
+    """The messages without what differs between any two runs: times and generated identifiers."""
+    return [_without_noise(one) for one in ModelMessagesTypeAdapter.dump_python(messages, mode="json")]
+
+
+_NOISE = {"timestamp", "run_id", "conversation_id", "provider_response_id", "tool_call_id"}
+
+
+def _without_noise(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_noise(one) for key, one in value.items() if key not in _NOISE}
+    if isinstance(value, list):
+        return [_without_noise(one) for one in value]
+    return value
