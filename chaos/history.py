@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal, TypeVar
 
@@ -109,6 +110,7 @@ class Bounds(Record):
     """What the experiment promised of itself: checked before anything is called valid."""
 
     minimum_in_flight: int = 20
+    minimum_in_doubt: int = 0
 
 
 class History(BaseModel):
@@ -144,6 +146,13 @@ class History(BaseModel):
         }
         return {operation.run_id for operation in self.accepted if operation.answered_at < at} - ended
 
+    def in_doubt_at(self, at: float) -> list[Effect] | None:
+        """The effects that were applied, and whose callers did not know it yet; None without evidence."""
+        if self.effects is None or self.attempts is None:
+            return None
+        mine = {operation.run_id for operation in self.operations}
+        return in_doubt([effect for effect in self.effects if effect.run_id in mine], self.attempts, at)
+
     def save(self, folder: Path) -> None:
         """Write one JSONL file for each kind of record, and `experiment.json` for the rest."""
         folder.mkdir(parents=True, exist_ok=True)
@@ -166,6 +175,15 @@ class History(BaseModel):
                     history, name, [kind.model_validate_json(line) for line in path.read_text("utf-8").splitlines()]
                 )
         return history
+
+
+def in_doubt(effects: Iterable[Effect], attempts: Iterable[Attempt], at: float) -> list[Effect]:
+    """The effects that were applied before `at` by a run that ended no operation since, up to `at`."""
+    known: dict[str, float] = {}
+    for attempt in attempts:
+        if attempt.phase == "ended" and attempt.at <= at:
+            known[attempt.run_id] = max(attempt.at, known.get(attempt.run_id, 0.0))
+    return [one for one in effects if one.outcome == "applied" and known.get(one.run_id, 0.0) < one.at <= at]
 
 
 _LISTS: dict[str, type[Record]] = {

@@ -21,8 +21,8 @@ READERS = 8
 LATEST_BYTES = 256 * 1024
 
 
-def record_effects(manifest: Manifest) -> list[Effect] | None:
-    """The payments ledger, whole, or None where it can't be read."""
+def record_effects(manifest: Manifest, after: int = 0) -> list[Effect] | None:
+    """The payments ledger after that entry, or None where it can't be read."""
     token = manifest.payments_token_file.read_text(encoding="utf-8").strip()
     found: list[Effect] = []
     with httpx.Client(
@@ -32,7 +32,7 @@ def record_effects(manifest: Manifest) -> list[Effect] | None:
         timeout=10,
     ) as client:
         while True:
-            after = found[-1].seq if found else 0
+            after = found[-1].seq if found else after
             try:
                 response = client.get(f"{manifest.payments.url}/ledger", params={"after": after, "limit": PAGE})
                 response.raise_for_status()

@@ -12,8 +12,8 @@ from holdfast.client import HoldfastClient
 from refund_desk.tickets import bundled_tickets, read_tickets
 
 from chaos.faults.local import LocalFaults
-from chaos.history import Bounds, Fault, History
-from chaos.record import record_attempts, record_effects, record_events, record_workflows
+from chaos.history import Bounds, Fault, History, in_doubt
+from chaos.record import latest_attempts, record_attempts, record_effects, record_events, record_workflows
 from chaos.workload import Workload
 from infra.doors import Doors, Unanswered
 from infra.manifest import Manifest
@@ -23,6 +23,8 @@ from infra.status import observe
 Found = TypeVar("Found")
 ENDED = frozenset({"completed", "failed", "terminated"})
 POLL_SECONDS = 0.1
+DOUBT_SECONDS = 0.02
+STRIKES_IN_DOUBT = frozenset({"region-loss", "worker-crash"})
 MARGIN = 4
 """Runs that may end between the last look and the fault."""
 
@@ -74,16 +76,29 @@ class Session:
         return True
 
     def lose_active(self) -> Fault:
-        """Lose the active region, in the middle of its work."""
-        return self._inject(lambda: self.faults.lose_region(self._active()))
+        """Lose the active region, in the middle of its work: an effect is applied and not answered."""
+        return self._inject(lambda: self.faults.lose_region(self._active(), self.wait_in_doubt))
 
     def crash_worker(self) -> Fault:
-        """Crash a worker of the active region, in the middle of an operation."""
-        return self._inject(lambda: self.faults.crash_worker(self._active()))
+        """Crash a worker of the active region, in the middle of an operation: an effect, where one is seen."""
+        return self._inject(lambda: self.faults.crash_worker(self._active(), self.wait_in_doubt))
 
     def switch_over(self) -> Fault:
         """Move the active role to the other region, as planned."""
         return self._inject(lambda: self.faults.switch_over(self.other(self._active())))
+
+    def wait_in_doubt(self, seconds: float = 15.0) -> set[str]:
+        """The workers that have made an effect and don't know it yet; none where none was seen in time."""
+        deadline = time.monotonic() + seconds
+        after = 0
+        while time.monotonic() < deadline:
+            effects = record_effects(self.manifest, after) or []
+            found = in_doubt(effects, latest_attempts(self.manifest), time.time())
+            if found:
+                return {effect.worker for effect in found}
+            after = max([after, *(effect.seq for effect in effects)])
+            time.sleep(DOUBT_SECONDS)
+        return set()
 
     def return_lost(self) -> None:
         """Bring back every region that this session lost. May be repeated."""
@@ -142,7 +157,10 @@ class Session:
             workflows=record_workflows(self.client, ids),
             events=record_events(self.manifest, self.began),
             faults=self.injected,
-            bounds=Bounds(minimum_in_flight=min(20, self.runs)),
+            bounds=Bounds(
+                minimum_in_flight=min(20, self.runs),
+                minimum_in_doubt=int(any(fault.name in STRIKES_IN_DOUBT for fault in self.injected)),
+            ),
         )
 
     def close(self) -> None:

@@ -25,6 +25,9 @@ def assumptions_hold(history: History) -> CheckResult:
         missing.append(
             f"{in_flight} runs were in flight at the fault, at least {bounds.minimum_in_flight} were promised"
         )
+    doubt = history.in_doubt_at(at) if at else None
+    if len(doubt or []) < bounds.minimum_in_doubt:
+        missing.append("no effect was applied and unanswered at the fault, so none could have been applied twice")
     before = sum(one.answered_at < at for one in history.accepted) if at else 0
     after = sum(one.invoked_at > at for one in history.accepted) if at else 0
     if not before:
@@ -35,5 +38,10 @@ def assumptions_hold(history: History) -> CheckResult:
         if at and abs(attempt.at - at) > 86400:
             missing.append(f"{attempt.run_id}: an attempt is a day from the fault; the clocks disagree")
             break
-    counts = {"in-flight": in_flight or 0, "accepted-before": before, "accepted-after": after}
+    counts = {
+        "in-flight": in_flight or 0,
+        "effects-in-doubt": len(doubt or []),
+        "accepted-before": before,
+        "accepted-after": after,
+    }
     return result("K12", "the load and the fault were as promised", counts, [], missing)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import time
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -28,22 +30,29 @@ class LocalFaults:
 
     manifest: Manifest
 
-    def lose_region(self, region: str) -> Fault:
-        """SIGKILL to every process of a region at once, its supervisor first, so that nothing is restarted."""
+    def lose_region(self, region: str, moment: Callable[[], object]) -> Fault:
+        """SIGKILL to every process of a region at once, its supervisor first, so that nothing is restarted.
+
+        It strikes when `moment` returns.
+        """
         site = self.manifest.regions[region]
         processes = members(site.site, site.directory, self.manifest.directory)
         processes.sort(key=lambda process: process.name() != "process-compose")
+        moment()
         at = time.time()
-        for process in processes:
-            try:
-                process.kill()
-            except psutil.NoSuchProcess:
-                continue
-        _, alive = psutil.wait_procs(processes, GONE_SECONDS)
-        late = members(site.site, site.directory, self.manifest.directory)
-        left: list[JsonValue] = [process.pid for process in [*alive, *late]]
+        _kill(processes)
+        deadline = at + GONE_SECONDS
+        # Some were started while the others were looked for.
+        while (late := members(site.site, site.directory, self.manifest.directory)) and time.time() < deadline:
+            _kill(late)
+            psutil.wait_procs(late, 0.1)
+            processes += [process for process in late if process not in processes]
+        left: list[JsonValue] = [process.pid for process in late]
         ports = [urlsplit(url).port or 0 for url in (site.api, site.agent, site.patroni)] + [site.postgres_port]
-        open_ports: list[JsonValue] = [port for port in ports if _listens(port)]
+        # A killed process still has its sockets while the kernel takes it down.
+        while (listening := [port for port in ports if _listens(port)]) and time.time() < deadline:
+            time.sleep(0.05)
+        open_ports: list[JsonValue] = list[JsonValue](listening)
         return Fault(
             name="region-loss",
             target=f"region {region}",
@@ -57,14 +66,18 @@ class LocalFaults:
         """Power on: start the region's supervisor again. Harmless where it runs."""
         start_site(Site.existing(self.manifest.regions[region].site, self.manifest.directory))
 
-    def crash_worker(self, region: str) -> Fault:
-        """SIGKILL to the worker that is in the middle of the most tool calls or model requests."""
+    def crash_worker(self, region: str, moment: Callable[[], set[str]]) -> Fault:
+        """SIGKILL to the worker that is in the middle of the most tool calls or model requests.
+
+        It strikes when `moment` returns, and among the workers that this names, if any.
+        """
         site = self.manifest.regions[region]
         deadline = time.monotonic() + MID_TOOL_SECONDS
         while time.monotonic() < deadline:
             running = status(site.supervisor_socket) or {}
             pids = {running[name].pid: name for name in site.workers if name in running and running[name].running}
-            busy = self._in_progress(set(pids))
+            named = moment()
+            busy = self._in_progress({pid for pid, name in pids.items() if name in named} or set(pids))
             if busy:
                 victim = max(busy, key=lambda pid: len(busy[pid]))
                 process = psutil.Process(victim)
@@ -104,6 +117,12 @@ class LocalFaults:
                 name = f"{attempt.run_id}:{attempt.ordinal}"
                 operations.add(name) if attempt.phase == "started" else operations.discard(name)
         return {pid: operations for pid, operations in found.items() if operations}
+
+
+def _kill(processes: Iterable[psutil.Process]) -> None:
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.kill()
 
 
 def _listens(port: int) -> bool:

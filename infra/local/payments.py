@@ -10,6 +10,8 @@ from infra.local.site import Process, Site
 __all__ = ["NAME", "site", "write_files"]
 
 NAME = "payments"
+_ANSWER_SECONDS = 0.15
+"""What a payment provider takes; a fault in between leaves the caller in doubt."""
 
 
 def write_files(layout: Layout) -> bool:
@@ -20,6 +22,7 @@ def write_files(layout: Layout) -> bool:
         "tls": layout.tls_files(NAME),
         "token_file": str(layout.secret("payments-token")),
         "ledger": str(layout.data(NAME) / "ledger.sqlite"),
+        "answer_seconds": _ANSWER_SECONDS,
     }
     return changed | layout.write(layout.config(NAME, "payments.json"), json.dumps(config, indent=1))
 

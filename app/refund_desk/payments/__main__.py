@@ -19,6 +19,7 @@ class PaymentsConfig(ConfigurationFile):
     tls: Tls
     token_file: Path
     ledger: Path
+    answer_seconds: float = 0.0
 
 
 def main(arguments: list[str]) -> int:
@@ -26,7 +27,8 @@ def main(arguments: list[str]) -> int:
     log_to_stderr()
     config = configuration_of(PaymentsConfig, "refund_desk.payments", arguments)
     config.ledger.parent.mkdir(parents=True, exist_ok=True)
-    serve(build_app(Ledger(config.ledger), read_secret(config.token_file)), config.listen, config.tls)
+    app = build_app(Ledger(config.ledger), read_secret(config.token_file), config.answer_seconds)
+    serve(app, config.listen, config.tls)
     return 0
 
 

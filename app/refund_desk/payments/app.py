@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Query, Request
@@ -34,8 +35,11 @@ def _caller(
     )
 
 
-def build_app(ledger: Ledger, token: str) -> FastAPI:
-    """The service over `ledger`, for callers who hold `token`."""
+def build_app(ledger: Ledger, token: str, answer_seconds: float = 0.0) -> FastAPI:
+    """The service over `ledger`, for callers who hold `token`.
+
+    An effect is applied at once, and answered after `answer_seconds`: in between, its caller can't know.
+    """
     app = FastAPI(title="Payments", version="1", docs_url=None, redoc_url=None)
     harden(app, token=token, max_body_bytes=MAX_BODY_BYTES, public_paths=("/healthz",))
 
@@ -64,6 +68,7 @@ def build_app(ledger: Ledger, token: str) -> FastAPI:
             raise Problem(409, "stale epoch", f"epoch {who.epoch} is over; a newer one has been seen")
         if recorded.outcome == "conflict":
             raise Problem(409, "conflicting payload", f"key {who.key} was used with another effect before")
+        time.sleep(answer_seconds)
         return JSONResponse({"outcome": recorded.outcome, "result": recorded.result})
 
     return app
