@@ -18,7 +18,7 @@ from chaos.history import History
 from chaos.recovery import Recovery, recovery
 from chaos.verdict import Answer, CheckResult, combined
 
-WIDTH, LEFT, ROW, TOP = 1160, 150, 13, 64
+WIDTH, LEFT, ROW, TOP = 1160, 150, 13, 92
 VERDICT, PAGE = "verdict.json", "report.html"
 
 
@@ -81,6 +81,7 @@ class Mark:
     """A vertical line of the timeline with its label."""
 
     x: float
+    y: float
     kind: str
     label: str
 
@@ -163,12 +164,14 @@ def _roles(history: History, begin: float, end: float, x: Callable[[float], floa
 
 
 def _marks(history: History, begin: float, end: float, x: Callable[[float], float]) -> list[Mark]:
-    marks = [Mark(x(fault.at), "fault", f"{fault.name}: {fault.target}") for fault in history.faults]
-    labels = {"promoted": "promoted", "activated": "active", "early-release": "lease released"}
+    """Faults above the lanes; what region agents did below them, one row each, for they come close together."""
+    marks = [Mark(x(fault.at), 11, "fault", f"{fault.name}: {fault.target}") for fault in history.faults]
+    labels = {"early-release": "lease released", "promoted": "promoted", "activated": "active"}
+    rows = {event: 60 + 12 * row for row, event in enumerate(labels)}
     for event in history.events or []:
         shown = event.event in labels and begin <= event.at <= end
         if shown and (event.event != "early-release" or event.member("decision") == "released"):
-            marks.append(Mark(x(event.at), "event", labels[event.event]))
+            marks.append(Mark(x(event.at), rows[event.event], "event", labels[event.event]))
     return marks
 
 
