@@ -25,6 +25,10 @@ class IndexUnavailableError(Exception):
     """The database did not answer in time, or is not the primary; the outcome of a write is unknown."""
 
 
+class NotStorableError(ValueError):
+    """The database can't hold a value, such as text with a NUL character; trying again would not help."""
+
+
 @dataclass(frozen=True)
 class IndexedRun:
     """One accepted run. `closed_at` is set once its workflow was seen to have ended."""
@@ -67,6 +71,8 @@ class RunIndex:
                 yield connection
         except (psycopg.OperationalError, psycopg.InternalError, NoConnectionError) as error:
             raise IndexUnavailableError(f"the run index can't be used: {type(error).__name__}") from error
+        except psycopg.DataError as error:
+            raise NotStorableError(f"a value can't be stored: {str(error).splitlines()[0]}") from error
 
     def ensure_schema(self) -> None:
         """Make the table where it is missing; harmless to repeat, also from two processes at once."""
@@ -111,7 +117,8 @@ class RunIndex:
             closed = connection.execute(
                 "update holdfast.runs set closed_at = clock_timestamp(), status = %s, error = %s"
                 " where run_id = %s and closed_at is null",
-                (status, error, run_id),
+                # An error's text comes from anywhere, and PostgreSQL has no NUL character.
+                (status, error and error.replace("\x00", "\ufffd"), run_id),
             )
             return closed.rowcount == 1
 

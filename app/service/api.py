@@ -19,7 +19,7 @@ from fastapi import Path as PathParameter
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic_ai_dapr import HistoryEvent, RunInput, RunStatus, WorkflowUnavailableError
-from run_index import IndexedRun, IndexUnavailableError, RunIndex
+from run_index import IndexedRun, IndexUnavailableError, NotStorableError, RunIndex
 from serving import Problem, harden
 from serving.hardening import RateLimit
 
@@ -113,13 +113,15 @@ ActiveRegion = Annotated[Region, Depends(_active_region)]
 
 
 @contextmanager
-def _unavailable_is_503() -> Generator[None]:
-    """A database or a sidecar that doesn't answer is the region's condition, not a fault of the request."""
+def _failures_are_problems() -> Generator[None]:
+    """A database or a sidecar that doesn't answer is the region's condition; a value it can't hold, the request's."""
     try:
         yield
     except (IndexUnavailableError, WorkflowUnavailableError) as error:
         log.warning("unavailable: %s", error)
         raise Problem(503, "unavailable", f"{error}; try again", headers={"Retry-After": "1"}) from error
+    except NotStorableError as error:
+        raise Problem(422, "invalid request", str(error)) from error
 
 
 def build_app(region: Region, token: str) -> FastAPI:
@@ -166,7 +168,7 @@ def build_app(region: Region, token: str) -> FastAPI:
     @app.post("/v1/runs", status_code=202, responses={200: {"model": Run}, 409: {}, 503: {}})
     def start(request: StartRequest, where: ActiveRegion, response: Response) -> Run:
         run_input = _run_input(where.hosted, request)
-        with _unavailable_is_503():
+        with _failures_are_problems():
             accepted = where.index.accept(request.run_id, run_input.model_dump(mode="json"))
         if accepted.outcome == "conflict":
             raise Problem(409, "conflict", f"run {request.run_id} exists with another input; choose another id")
@@ -184,27 +186,27 @@ def build_app(region: Region, token: str) -> FastAPI:
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(max_length=300)] = None,
     ) -> Runs:
-        with _unavailable_is_503():
+        with _failures_are_problems():
             page = where.index.page(status=status, limit=limit, before=_decode_cursor(cursor))
         last = page[-1] if len(page) == limit else None
         return Runs(runs=[_from_index(run) for run in page], next=_encode_cursor(last) if last else None)
 
     @app.get("/v1/runs/{run_id}")
     def run(run_id: RunId, where: ActiveRegion) -> Run:
-        with _unavailable_is_503():
+        with _failures_are_problems():
             indexed = _known(where, run_id)
             workflow = where.sidecars.ask(lambda client: client.status(run_id))
         return _merged(indexed, workflow)
 
     @app.get("/v1/runs/{run_id}/history")
     def history(run_id: RunId, where: ActiveRegion) -> list[HistoryEvent]:
-        with _unavailable_is_503():
+        with _failures_are_problems():
             _known(where, run_id)
             return where.sidecars.ask(lambda client: client.history(run_id))
 
     @app.post("/v1/runs/{run_id}/cancel")
     def cancel(run_id: RunId, where: ActiveRegion) -> Run:
-        with _unavailable_is_503():
+        with _failures_are_problems():
             indexed = _known(where, run_id)
             workflow = where.sidecars.ask(lambda client: client.status(run_id))
             if workflow is not None and workflow.is_terminal:
@@ -218,7 +220,7 @@ def build_app(region: Region, token: str) -> FastAPI:
 
     @app.get("/v1/runs/{run_id}/events", response_class=StreamingResponse)
     def events(run_id: RunId, where: ActiveRegion) -> StreamingResponse:
-        with _unavailable_is_503():
+        with _failures_are_problems():
             _known(where, run_id)
         return StreamingResponse(
             _follow(where, run_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"}

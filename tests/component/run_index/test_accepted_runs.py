@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from datetime import datetime
 
 import pytest
-from run_index import Acceptance, RunIndex
+from run_index import Acceptance, NotStorableError, RunIndex
 
 from tests.component.run_index.conftest import Database
 
@@ -184,3 +184,23 @@ def test_a_page_may_show_one_status_or_what_is_open(index: RunIndex) -> None:
     assert shown("completed") == ["run-2"]
     assert shown("failed") == ["run-3"]
     assert shown("no such status") == []
+
+
+@pytest.mark.parametrize("value", ["a NUL: \x00", "\ud800", float("nan")], ids=["nul", "surrogate", "nan"])
+def test_an_input_that_the_database_can_not_hold_is_refused(index: RunIndex, value: object) -> None:
+    with pytest.raises(NotStorableError, match="a value can't be stored: "):
+        index.accept("run-1", {"prompt": value})
+    assert index.count_open() == 0
+
+
+def test_a_page_of_what_can_not_be_stored_is_refused(index: RunIndex) -> None:
+    with pytest.raises(NotStorableError, match="NUL"):
+        index.page(status="\x00", limit=1, before=None)
+
+
+def test_a_run_is_closed_whatever_its_error_says(index: RunIndex) -> None:
+    index.accept("run-1", INPUT)
+    assert index.close_run("run-1", "failed", "ValueError: \x00 is no amount")
+    run = index.get("run-1")
+    assert run is not None
+    assert run.error == "ValueError: \ufffd is no amount"
