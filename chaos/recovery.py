@@ -12,7 +12,7 @@ from chaos.history import AgentEvent, History
 class Recovery(BaseModel):
     """Seconds from the fault. A phase is None where its end was not seen.
 
-    `detect`: the lease was released, or the database saw itself primary where it ran out. `promote`: the database was
+    `detect`: the lease was released, or had run out; a planned switchover has none. `promote`: the database was
     primary. `activate`: sidecars and workers executed runs. `resume`: the first operation of a run that was accepted
     before the fault. `rto` is their sum.
     """
@@ -60,7 +60,11 @@ def recovery(history: History) -> Recovery:
     if moved == "worker-crash":
         return Recovery.model_validate(common)
     released = _first(history, at, lambda event: event.member("decision") == "released")
+    early = released is not None
     promoted = _first(history, at, lambda event: event.event == "promoted")
+    if moved == "region-loss" and not early:
+        # The lease ran out, and its new holder says so when it is primary: the two can't be told apart.
+        released = promoted
     activated = _first(history, at, lambda event: event.event == "activated")
     return Recovery.model_validate(
         common
@@ -69,7 +73,7 @@ def recovery(history: History) -> Recovery:
             "promote": _since(promoted, released if released is not None else at),
             "activate": _since(activated, promoted),
             "resume": _since(first, activated),
-            "early_release": released is not None,
+            "early_release": early,
         }
     )
 

@@ -2,69 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
 from infra.local.leftovers import known_ports, leftovers
 from infra.local.site import kill_site
+from tests.support.cli import Cli
 
 pytestmark = pytest.mark.bench
 
 UP_SECONDS = 60.0
 MOVE_SECONDS = 10.0
-
-
-class Cli:
-    """The command line on one state directory."""
-
-    def __init__(self, state: Path) -> None:
-        self.state = state
-        self.directory = state / "local"
-
-    def __call__(self, *arguments: str, exits: int = 0) -> dict[str, Any]:
-        program = [str(Path(sys.executable).with_name("holdfast")), *arguments, "--json"]
-        answer = subprocess.run(
-            program,
-            env={**os.environ, "HOLDFAST_STATE": str(self.state)},
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        assert answer.returncode == exits, answer.stderr + answer.stdout
-        return json.loads(answer.stdout)
-
-    def settled(self, seconds: float = 60.0) -> dict[str, Any]:
-        """The status once nothing is wrong any more."""
-        deadline = time.monotonic() + seconds
-        while True:
-            program = [str(Path(sys.executable).with_name("holdfast")), "status", "--json", "--state", str(self.state)]
-            status = json.loads(subprocess.run(program, capture_output=True, text=True, check=False).stdout)
-            if status["ok"]:
-                return status
-            assert time.monotonic() < deadline, f"not settled in {seconds} s: {status['problems']}"
-            time.sleep(0.5)
-
-
-@pytest.fixture(scope="module")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cli]:
-    state = tmp_path_factory.mktemp("provisioning")
-    for directory in (state, *list(state.parents)[:2]):
-        directory.chmod(0o755)  # the services' account walks there
-    held = Cli(state)
-    yield held
-    subprocess.run(
-        [str(Path(sys.executable).with_name("holdfast")), "down", "--state", str(state)],
-        capture_output=True,
-        check=False,
-    )
 
 
 def test_up_provisions_everything_within_its_time(cli: Cli) -> None:

@@ -1,0 +1,106 @@
+"""The drills on a real deployment: what they prove, and that each planted bug is caught by the checker for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from infra.local.leftovers import known_ports, leftovers
+from infra.state import project_root
+from tests.support.cli import HOLDFAST, Cli
+
+pytestmark = pytest.mark.bench
+
+CHECKS = ["K1", "K2", "K4", "K5", "K10", "K12"]
+PLANTS = [("recovery-sweep-off", "K1"), ("no-idempotency-key", "K2"), ("effect-runs-twice", "K2")]
+OPEN, FINISHED = 500, 10_000
+
+
+def answers(verdict: dict[str, Any]) -> dict[str, str]:
+    return {check["check"]: check["answer"] for check in verdict["checks"]}
+
+
+def counts(verdict: dict[str, Any], check: str) -> dict[str, int]:
+    return next(one["counts"] for one in verdict["checks"] if one["check"] == check)
+
+
+def test_a_drill_brings_up_what_it_needs_and_leaves_nothing(cli: Cli) -> None:
+    told = cli("drill", "region-loss")
+
+    (verdict,) = told["verdicts"]
+    assert answers(verdict) == dict.fromkeys(CHECKS, "valid")
+    assert counts(verdict, "K12")["in-flight"] >= 20
+    assert counts(verdict, "K2")["duplicate-applied"] == 0
+    assert counts(verdict, "K5")["executed-again-completed"] == 0
+    recovery = verdict["recovery"]
+    assert (recovery["rpo_events"], recovery["early_release"]) == (0, True)
+    assert all(recovery[phase] is not None for phase in ("detect", "promote", "activate", "resume"))
+    (report,) = told["reports"]
+    assert {"history", "verdict.json", "report.html", "journal.json", "logs"} <= set(os.listdir(report))
+    assert json.loads((Path(report) / "verdict.json").read_text()) == verdict
+    assert not leftovers(cli.directory, known_ports(cli.directory))
+
+
+def test_the_failover_is_proven_in_both_directions(cli: Cli) -> None:
+    cli("up")
+    cli.settled()
+    told = cli("drill", "region-loss", "--repeat", "2")
+    assert [verdict["answer"] for verdict in told["verdicts"]] == ["valid", "valid"]
+
+
+def test_without_early_release_the_lease_runs_out(cli: Cli) -> None:
+    cli("up", "-c", "early_release.enabled=false")
+    cli.settled()
+    told = cli("drill", "region-loss")
+    (verdict,) = told["verdicts"]
+    assert verdict["answer"] == "valid"
+    assert not verdict["recovery"]["early_release"]
+    assert verdict["recovery"]["detect"] > 10
+    cli("up")
+    cli.settled()
+
+
+def test_a_crashed_workers_runs_go_on_in_another(cli: Cli) -> None:
+    told = cli("drill", "worker-crash", "--repeat", "2")
+    assert [verdict["answer"] for verdict in told["verdicts"]] == ["valid", "valid"]
+    assert all(verdict["recovery"]["last_run_moved"] is not None for verdict in told["verdicts"])
+
+
+def test_a_planned_switchover_fails_no_run_either_way(cli: Cli) -> None:
+    told = cli("drill", "switchover", "--repeat", "2")
+    assert [verdict["answer"] for verdict in told["verdicts"]] == ["valid", "valid"]
+
+
+def test_an_experiment_runs_with_chaos_toolkit_itself(cli: Cli, tmp_path: Path) -> None:
+    journal = tmp_path / "journal.json"
+    command = [str(Path(HOLDFAST).with_name("chaos")), "--no-version-check", "run", f"--journal-path={journal}"]
+    ran = subprocess.run(
+        [*command, str(project_root() / "chaos" / "experiments" / "worker-crash.yaml")],
+        env={**os.environ, "HOLDFAST_STATE": str(cli.state)},
+        cwd=project_root(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    assert json.loads(journal.read_text())["status"] == "completed"
+
+
+def test_a_deployment_that_is_not_healthy_is_not_drilled(cli: Cli) -> None:
+    told = cli("drill", "flood", exits=2)
+    assert "there is no drill 'flood'" in told["error"]
+    assert "region-loss" in told["error"]
+
+
+@pytest.mark.parametrize(("plant", "checker"), PLANTS)
+def test_a_planted_bug_is_caught_by_its_checker(cli: Cli, plant: str, checker: str) -> None:
+    told = cli("drill", "region-loss", "--plant", plant, exits=1)
+    (verdict,) = told["verdicts"]
+    assert answers(verdict)[checker] == "invalid"
+    assert next(check["witness"] for check in verdict["checks"] if check["check"] == checker)
+    assert verdict["planted"] == plant
