@@ -202,6 +202,9 @@ def build_app(region: Region, token: str) -> FastAPI:
     def history(run_id: RunId, where: ActiveRegion) -> list[HistoryEvent]:
         with _failures_are_problems():
             _known(where, run_id)
+            # A sidecar has no history of a run whose workflow is yet to come: it answers with an error.
+            if where.sidecars.ask(lambda client: client.status(run_id)) is None:
+                return []
             return where.sidecars.ask(lambda client: client.history(run_id))
 
     @app.post("/v1/runs/{run_id}/cancel")
@@ -283,8 +286,11 @@ async def _follow(region: Region, run_id: str) -> AsyncIterator[str]:
     while True:
         try:
             status = await asyncio.to_thread(region.sidecars.ask, lambda client: client.status(run_id))
-            history = await asyncio.to_thread(region.sidecars.ask, lambda client: client.history(run_id))
-        except WorkflowUnavailableError as error:
+            if status is None:
+                run, history = await asyncio.to_thread(_known, region, run_id), list[HistoryEvent]()
+            else:
+                run, history = None, await asyncio.to_thread(region.sidecars.ask, lambda client: client.history(run_id))
+        except (WorkflowUnavailableError, IndexUnavailableError) as error:
             yield _event("unavailable", {"detail": str(error)})
             return
         for event in history[sent:]:
@@ -292,6 +298,10 @@ async def _follow(region: Region, run_id: str) -> AsyncIterator[str]:
         sent = max(sent, len(history))
         if status is not None and status.is_terminal:
             yield _event("end", {"run_id": run_id, "status": status.status, "output": status.output})
+            return
+        if run is not None and run.closed_at is not None:
+            # It was cancelled before it had a workflow, and never gets one.
+            yield _event("end", {"run_id": run_id, "status": run.status, "output": None})
             return
         await asyncio.sleep(FOLLOW_EVERY_SECONDS)
 
