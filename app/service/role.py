@@ -40,7 +40,7 @@ class RoleFile:
         stamp = (stat.st_mtime_ns, stat.st_ino)
         if stamp != self._stamp:
             try:
-                self._role = Role.model_validate_json(self.path.read_text(encoding="utf-8"))
+                self._role = Role.model_validate_json(self.path.read_bytes())
             except (ValidationError, FileNotFoundError):
                 return None
             self._stamp = stamp

@@ -6,6 +6,7 @@ when the role or the epoch changes it exits at once, and the supervisor starts a
 
 from __future__ import annotations
 
+import http.client
 import json
 import logging
 import os
@@ -106,7 +107,7 @@ def sidecar_answers(sidecar: Sidecar) -> bool:
             return True
     except urllib.error.HTTPError:
         return True
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -153,8 +154,10 @@ def main(arguments: list[str]) -> int:
     attempts = AttemptLog(config, role.epoch)
 
     def leave(code: int) -> None:
-        attempts.abandon()
-        os._exit(code)
+        try:
+            attempts.abandon()
+        finally:
+            os._exit(code)
 
     runner = DaprWorkflowAgentRunner(
         name=hosted.name,

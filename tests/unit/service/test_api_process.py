@@ -1,0 +1,59 @@
+"""The API's process reads its configuration and secrets, and serves over TLS where it is told to."""
+
+from __future__ import annotations
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from service import __main__ as process
+from serving import Tls
+
+from tests.support.regions import service_config, write_role
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.fixture
+def config_file(tmp_path: Path) -> Path:
+    for name, secret in (("token", "from-its-file"), ("dapr-token", "dapr"), ("dsn", "host=127.0.0.1 port=1")):
+        (tmp_path / name).write_text(secret + "\n")
+    path = tmp_path / "service.json"
+    path.write_text(json.dumps(service_config(tmp_path)))
+    return path
+
+
+def test_it_serves_the_region_of_its_configuration_to_holders_of_its_token(
+    config_file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    served: list[tuple[FastAPI, str, Tls]] = []
+    monkeypatch.setattr(process, "serve", lambda *arguments: served.append(arguments))
+    write_role(config_file.with_name("role.json"), "standby", epoch=9)
+    assert process.main(["--config", str(config_file)]) == 0
+    [(app, listen, tls)] = served
+    assert (listen, tls.cert) == ("region-a.example:8443", Path("service.crt"))
+    client = TestClient(app, headers={"Authorization": "Bearer from-its-file"})
+    assert client.get("/v1/role").json()["epoch"] == 9
+
+
+@pytest.mark.parametrize("name", ["token", "dapr-token", "dsn"])
+def test_it_does_not_start_with_an_empty_secret(config_file: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    monkeypatch.setattr(process, "serve", lambda *_: pytest.fail("it served"))
+    config_file.with_name(name).write_text("\n")
+    with pytest.raises(ValueError, match=f"{name} is empty"):
+        process.main(["--config", str(config_file)])
+
+
+@pytest.mark.filterwarnings("ignore:'service.__main__' found in sys.modules:RuntimeWarning")
+def test_it_does_not_start_without_its_file(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["service", "--config", "none.json"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("service", run_name="__main__")
+    assert exit_.value.code == 2
+    assert "service: none.json: can't be read" in capsys.readouterr().err
