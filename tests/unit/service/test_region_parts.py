@@ -149,7 +149,7 @@ class TestServiceConfig:
 
 
 @pytest.fixture(scope="module")
-def get(self) -> Iterator[Callable[..., httpx.Response]]:
+def get() -> Iterator[Callable[..., httpx.Response]]:
     server = serve_app_channel(0, "the-token")
     host, port = server.server_address[:2]
     assert host == "127.0.0.1"
