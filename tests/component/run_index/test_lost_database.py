@@ -127,6 +127,13 @@ def test_a_start_that_no_synchronous_standby_confirms_is_not_acknowledged(databa
     assert index.accept("run-1", INPUT).outcome == "existing"
 
 
+def test_a_start_that_is_not_in_the_table_is_not_acknowledged(database: Database, index: RunIndex) -> None:
+    database.execute("create function holdfast.lose() returns trigger language plpgsql as 'begin return null; end'")
+    database.execute("create trigger lose before insert on holdfast.runs for each row execute function holdfast.lose()")
+    with pytest.raises(IndexUnavailableError, match="run run-1 was removed while it was being accepted"):
+        index.accept("run-1", INPUT)
+
+
 def test_a_statement_that_waits_for_another_ends_in_time(database: Database, index: RunIndex) -> None:
     index.accept("run-1", INPUT)
     with index._connections.use() as holder, holder.transaction():
