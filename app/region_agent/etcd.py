@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -39,6 +40,9 @@ class _Transaction(BaseModel):
     succeeded: bool = False
 
 
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
 class LeaseStore:
     """Patroni's keys for one scope. Reads are linearizable: a member without quorum gives none."""
 
@@ -48,8 +52,7 @@ class LeaseStore:
     async def read(self, name: str) -> Key:
         """The key `leader` or `sync`. Raises QuorumUnreachableError."""
         full = self._prefix + name
-        content = await self._post("/v3/kv/range", {"key": _b64(full)})
-        pairs = _Range.model_validate_json(content).kvs
+        pairs = (await self._post("/v3/kv/range", {"key": _b64(full)}, _Range)).kvs
         if not pairs:
             return Key(name, None, 0)
         return Key(name, base64.b64decode(pairs[0].value).decode(), pairs[0].mod_revision)
@@ -68,15 +71,15 @@ class LeaseStore:
             ],
             "success": [{"request_delete_range": {"key": _b64(self._prefix + leader.name)}}],
         }
-        return _Transaction.model_validate_json(await self._post("/v3/kv/txn", request)).succeeded
+        return (await self._post("/v3/kv/txn", request, _Transaction)).succeeded
 
-    async def _post(self, path: str, body: Mapping[str, object]) -> bytes:
+    async def _post(self, path: str, body: Mapping[str, object], kind: type[Answer]) -> Answer:
         failure = "no endpoint is configured"
         for endpoint in self._endpoints:
             try:
                 response = await self._client.post(endpoint + path, json=body)
                 response.raise_for_status()
-                return response.content
+                return kind.model_validate_json(response.content)
             except (httpx.HTTPError, ValidationError) as error:
                 failure = type(error).__name__
         raise QuorumUnreachableError(f"no etcd member answers for the quorum: {failure}")
