@@ -32,7 +32,7 @@ It uses the running deployment, or brings one up and removes it afterwards.
 Exit codes: 0 valid, 1 invalid, 2 unknown or not possible."""
 )
 @click.argument("name", default="region-loss", metavar="[region-loss|worker-crash|switchover]")
-@click.option("--runs", default=24, show_default=True, type=click.IntRange(1, 1000), help="Runs started at once.")
+@click.option("--runs", default=24, show_default=True, type=click.IntRange(1, 500), help="Runs started at once.")
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(1, 1000), help="Do it so many times.")
 @click.option("--keep", is_flag=True, help="Leave everything up afterwards, to look at.")
 @click.option("--plant", metavar="BUG", help="Plant a bug: recovery-sweep-off, no-idempotency-key, effect-runs-twice.")

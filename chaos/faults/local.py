@@ -30,7 +30,7 @@ class LocalFaults:
 
     manifest: Manifest
 
-    def lose_region(self, region: str, moment: Callable[[], object]) -> Fault:
+    def lose_region(self, region: str, moment: Callable[[], set[str]]) -> Fault:
         """SIGKILL to every process of a region at once, its supervisor first, so that nothing is restarted.
 
         It strikes when `moment` returns.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from chaos.history import Fault
@@ -12,9 +13,12 @@ class NotInjectedError(Exception):
 
 
 class FaultTarget(Protocol):
-    """Each method puts a fault in force and returns it with its evidence, or raises NotInjectedError."""
+    """Each method puts a fault in force and returns it with its evidence, or raises NotInjectedError.
 
-    def lose_region(self, region: str) -> Fault: ...
+    A fault with a `moment` strikes when that returns; it may name the workers in the middle of an effect.
+    """
+
+    def lose_region(self, region: str, moment: Callable[[], set[str]]) -> Fault: ...
     def return_region(self, region: str) -> None: ...
-    def crash_worker(self, region: str) -> Fault: ...
+    def crash_worker(self, region: str, moment: Callable[[], set[str]]) -> Fault: ...
     def switch_over(self, to: str) -> Fault: ...

@@ -161,9 +161,11 @@ def test_pages_follow_each_other_newest_first_without_a_gap(index: RunIndex) -> 
 
 
 def test_runs_of_the_same_instant_are_paged_by_their_id(database: Database, index: RunIndex) -> None:
-    for number in range(4):
+    for number in (2, 0, 3, 1):
         index.accept(f"run-{number}", INPUT)
     database.execute("update holdfast.runs set accepted_at = '2026-01-01T00:00:00Z'")
+    # The table's index has that order already; the answer must not depend on it.
+    database.execute("drop index holdfast.runs_by_acceptance")
     first = index.page(status=None, limit=3, before=None)
     second = index.page(status=None, limit=3, before=(first[-1].accepted_at, first[-1].run_id))
     assert ids(first + second) == ["run-3", "run-2", "run-1", "run-0"]
