@@ -38,24 +38,20 @@ class Pairs:
     async def watch(self) -> None:
         """Watch until cancelled."""
         known: dict[str, int] = {}
+        dead: list[SidecarProcess] = []
         while True:
-            dead = [
-                sidecar
-                for sidecar in self.sidecars
-                if sidecar.worker in known and not self.alive(known[sidecar.worker])
-            ]
-            for sidecar in dead:
-                del known[sidecar.worker]
+            for sidecar in self.sidecars:
+                if sidecar.worker in known and not self.alive(known[sidecar.worker]):
+                    del known[sidecar.worker]
+                    dead.append(sidecar)
             try:
                 if dead:
                     await self._end(dead)
+                    dead = []
                 if len(known) < len(self.sidecars):
                     running = await self.supervisor.running()
-                    known = {
-                        sidecar.worker: running[sidecar.worker]
-                        for sidecar in self.sidecars
-                        if sidecar.worker in running
-                    }
+                    # One that is known stays so, or its death in the meantime would go unnoticed.
+                    known = {s.worker: running[s.worker] for s in self.sidecars if s.worker in running} | known
             except SupervisorError as error:
                 self.events.record("pairs-unknown", error=str(error)[:200])
             await asyncio.sleep(LOOK_SECONDS if len(known) == len(self.sidecars) else UNKNOWN_SECONDS)
