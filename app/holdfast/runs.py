@@ -69,7 +69,10 @@ def run(files: tuple[Path, ...], wait: bool, prefix: str, stack: str, state: Pat
         malformed += [f"{file}:{line.line}: {line.reason}" for line in found.malformed]
     for line in malformed:
         console.print(f"[yellow]skipped[/] {line}", highlight=False)
-    started, refused = _start_all(client, tickets, prefix, console)
+    try:
+        started, refused = _start_all(client, tickets, prefix, console)
+    except NotAnsweredError as error:
+        refuse(UNCHECKED, f"{error}; see `holdfast status`", json_=json_)
     ended = _wait_all(client, started, console) if wait else {}
     counts: dict[str, int] = {}
     for view in ended.values():
@@ -128,6 +131,12 @@ def _start_all(
                 time.sleep(0.5)
             if answer.outcome == "ok":
                 started.append(run_id)
+            elif answer.outcome == "unknown":
+                # The next tickets would wait as long, for the same reason.
+                raise NotAnsweredError(
+                    f"{run_id} could not be started within {_START_SECONDS:g} s ({answer.detail}), "
+                    f"{len(started)} before it were; the same command may be repeated"
+                )
             else:
                 refused.append(f"{run_id}: {answer.detail}")
                 console.print(f"[red]not started[/] {run_id}: {answer.detail}", highlight=False)

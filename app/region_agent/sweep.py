@@ -8,11 +8,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from itertools import cycle
+from itertools import count
 from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
@@ -71,7 +71,7 @@ class Sweeper:
 
     def __post_init__(self) -> None:
         self._pool = ThreadPoolExecutor(PARALLEL, "sweep")
-        self._turn: Iterator[Workflows] = cycle(self.workflows)
+        self._turn = count()
 
     async def sweep(self, epoch: int) -> None:
         """Raise `recover` on every open run that has a workflow; `watch` goes on with those that don't move."""
@@ -166,9 +166,11 @@ class Sweeper:
 
     def _ask(self, question: Callable[[Workflows], T]) -> T:
         failure: WorkflowUnavailableError | None = None
-        for _ in self.workflows:
+        # Every question has a turn of its own: threads that shared one would ask a lost sidecar twice.
+        turn = next(self._turn)
+        for offset in range(len(self.workflows)):
             try:
-                return question(next(self._turn))
+                return question(self.workflows[(turn + offset) % len(self.workflows)])
             except WorkflowUnavailableError as error:
                 failure = error
         raise failure or WorkflowUnavailableError("the region has no sidecar")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -34,7 +33,7 @@ class Database:
 
     @property
     def dsn(self) -> str:
-        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres"
+        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=5"
 
     def run(self, program: str, *arguments: str) -> None:
         command = [str(self.bin / program), *arguments]
@@ -65,16 +64,20 @@ class Database:
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Nothing of the server runs; its kernel still accepts connections and data."""
-        postmaster = psutil.Process(int((self.directory / "data" / "postmaster.pid").read_text().split()[0]))
-        processes = [postmaster, *postmaster.children(recursive=True)]
-        for process in processes:
-            process.send_signal(signal.SIGSTOP)
+        postmaster = psutil.Process(_postmaster(self))
+        # The postmaster stops first and goes on last: in between nobody starts a process, or takes away an ended one.
+        postmaster.suspend()
         try:
-            yield
+            children = postmaster.children(recursive=True)
+            for child in children:
+                child.suspend()
+            try:
+                yield
+            finally:
+                for child in children:
+                    child.resume()
         finally:
-            for process in processes:
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    process.send_signal(signal.SIGCONT)
+            postmaster.resume()
 
     @property
     def _data(self) -> str:
