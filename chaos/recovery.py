@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from chaos.history import AgentEvent, History
 
@@ -14,7 +14,7 @@ class Recovery(BaseModel):
 
     `detect`: the lease was released, or had run out; a planned switchover has none. `promote`: the database was
     primary. `activate`: sidecars and workers executed runs. `resume`: the first operation of a run that was accepted
-    before the fault. `rto` is their sum.
+    before the fault. `rto` is their sum. `moved`: each run of a crashed worker, to its first operation elsewhere.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -24,7 +24,7 @@ class Recovery(BaseModel):
     activate: float | None = None
     resume: float | None = None
     rto: float | None = None
-    last_run_moved: float | None = None
+    moved: list[float] = Field(default_factory=list[float])
     rpo_events: int | None = None
     rpo_seconds: float | None = None
     early_release: bool = False
@@ -53,7 +53,7 @@ def recovery(history: History) -> Recovery:
     rpo_seconds = max((at - one.answered_at for one in lost if one.answered_at < at), default=0.0)
     common = {
         "rto": _since(first, at),
-        "last_run_moved": _last_moved(history, open_runs, at, killed) if moved == "worker-crash" else None,
+        "moved": _moved(history, open_runs, at, killed) if moved == "worker-crash" else [],
         "rpo_events": len(lost) if history.workflows is not None else None,
         "rpo_seconds": round(rpo_seconds, 3) if history.workflows is not None else None,
     }
@@ -90,11 +90,11 @@ def _known(history: History, run_id: str) -> bool:
     return any(workflow.run_id == run_id for workflow in history.workflows or [])
 
 
-def _last_moved(history: History, open_runs: set[str], at: float, killed: set[int]) -> float | None:
-    """Until the last of the killed worker's runs had an operation executed elsewhere."""
+def _moved(history: History, open_runs: set[str], at: float, killed: set[int]) -> list[float]:
+    """Until each of the killed worker's runs had an operation executed elsewhere, in order."""
     orphans = {attempt.run_id for attempt in history.attempts or [] if attempt.pid in killed and attempt.at < at}
     firsts: dict[str, float] = {}
     for attempt in history.attempts or []:
         if attempt.at > at and attempt.pid not in killed and attempt.run_id in orphans & open_runs:
             firsts[attempt.run_id] = min(attempt.at, firsts.get(attempt.run_id, attempt.at))
-    return _since(max(firsts.values(), default=None), at)
+    return sorted(round(first - at, 3) for first in firsts.values())

@@ -98,9 +98,11 @@ def _show(verdict: Verdict, page: Path, console: Console) -> None:
     told = ", ".join(f"{name} {value:.2f}" for name, value in phases if value is not None)
     rto = f"{found.rto:.2f} s" if found.rto is not None else "not seen"
     console.print(f"RTO {rto}{f' ({told})' if told else ''}", highlight=False)
-    if found.last_run_moved is not None:
+    if found.moved:
+        half, last = found.moved[len(found.moved) // 2], found.moved[-1]
         console.print(
-            f"the last of the crashed worker's runs moved after {found.last_run_moved:.2f} s", highlight=False
+            f"the crashed worker's {len(found.moved)} runs moved on: half within {half:.2f} s, all within {last:.2f} s",
+            highlight=False,
         )
     if found.rpo_events is not None:
         console.print(f"RPO {found.rpo_events} runs, {found.rpo_seconds:.1f} s", highlight=False)
@@ -111,9 +113,14 @@ def _show(verdict: Verdict, page: Path, console: Console) -> None:
 
 def _distribution(verdicts: list[Verdict], console: Console) -> None:
     table = Table("seconds", "min", "median", "p95", "max", "n", title=f"{len(verdicts)} repeats")
-    for name in ("detect", "promote", "activate", "resume", "rto", "last_run_moved"):
-        values = sorted(value for one in verdicts if (value := getattr(one.recovery, name)) is not None)
+    columns = {
+        name: [value for one in verdicts if (value := getattr(one.recovery, name)) is not None]
+        for name in ("detect", "promote", "activate", "resume", "rto")
+    }
+    columns["each run moved"] = [value for one in verdicts for value in one.recovery.moved]
+    for name, values in columns.items():
         if values:
+            values.sort()
             row = (values[0], _quantile(values, 0.5), _quantile(values, 0.95), values[-1])
             table.add_row(name, *(f"{value:.2f}" for value in row), str(len(values)))
     console.print(table)

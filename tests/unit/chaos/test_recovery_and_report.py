@@ -20,7 +20,7 @@ def test_the_phases_of_a_region_loss_add_up() -> None:
     assert found.rto == 5.0
     assert found.early_release
     assert (found.rpo_events, found.rpo_seconds) == (0, 0.0)
-    assert found.last_run_moved is None
+    assert found.moved == []
 
 
 def test_without_an_early_release_detection_lasts_until_the_promotion() -> None:
@@ -56,11 +56,11 @@ def test_a_crashed_workers_runs_are_followed_to_the_last() -> None:
     history = region_loss(3)
     history.faults = [Fault(name="worker-crash", target="worker-1", at=FAULT_AT, killed=[LOST_PID], proven=True)]
     found = recovery(history)
-    assert (found.rto, found.last_run_moved) == (5.0, 5.0)
+    assert (found.rto, found.moved) == (5.0, [5.0, 5.0, 5.0])
     assert history.attempts is not None
     history.attempts.append(attempt(run_id(2), 3, "started", FAULT_AT + 1))
     assert recovery(history).rto == 1.0
-    assert recovery(history).last_run_moved == 5.0
+    assert recovery(history).moved == [1.0, 5.0, 5.0]
 
 
 def test_what_was_accepted_and_is_unknown_is_lost() -> None:
