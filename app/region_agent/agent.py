@@ -60,6 +60,8 @@ class RegionAgent:
                 log.error("not %s yet: %s", wanted.role, error)
                 self.events.record("transition-failed", wanted=wanted.role, error=str(error)[:300])
                 settled = False
+                if wanted.role == "active":
+                    self.role = self.role_file.read()
                 await asyncio.sleep(AGAIN_SECONDS)
             await self._look_at_peer(wanted)
             await asyncio.sleep(self.config.poll_seconds)
@@ -73,17 +75,15 @@ class RegionAgent:
             self.events.record("database-role", role=self.member.role, timeline=self.member.timeline)
 
     async def _wanted(self) -> Wanted:
-        """The database's role; where it is unclear for a while, an active region asks the database itself."""
+        """The database's role; where it is unclear for a while, all but a standby ask the database itself."""
         wanted = wanted_role(self.member)
         if wanted.role != "unclear":
             self._unclear_since = None
             return wanted
         now = time.monotonic()
         self._unclear_since = self._unclear_since or now
-        was_active = self.role is not None and self.role.role == "active"
-        if not was_active or now - self._unclear_since < UNCLEAR_SECONDS:
+        if self.role is None or self.role.role == "standby" or now - self._unclear_since < UNCLEAR_SECONDS:
             return wanted
-        assert self.role is not None
         with contextlib.suppress(TimeoutError):
             if await asyncio.wait_for(asyncio.to_thread(self.index.is_writable), ASKED_SECONDS):
                 return Wanted("active", self.role.epoch)
