@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 import httpx
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 
 class SupervisorError(Exception):
@@ -36,7 +36,12 @@ class Supervisor:
     async def running(self) -> dict[str, int]:
         """The ids of the processes that run, by name."""
         response = await self._call("GET", "/processes")
-        processes = _Processes.model_validate_json(response.content).data
+        try:
+            processes = _Processes.model_validate_json(response.content).data
+        except ValidationError as error:
+            raise SupervisorError(
+                f"the supervisor's answer to GET /processes makes no sense: {response.text[:300]}"
+            ) from error
         return {process.name: process.pid for process in processes if process.is_running}
 
     async def start(self, process: str) -> None:
