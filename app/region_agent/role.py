@@ -58,7 +58,7 @@ class RoleFile:
     def read(self) -> Role | None:
         """The role that was last written, also by an earlier process."""
         try:
-            return Role.model_validate_json(self.path.read_text(encoding="utf-8"))
+            return Role.model_validate_json(self.path.read_bytes())
         except (OSError, ValidationError):
             return None
 
