@@ -1,4 +1,4 @@
-"""A state directory that the services' account can walk to, whose deployment is taken down at the end."""
+"""A place that the services' account can walk to, and a deployment there that is taken down at the end."""
 
 from __future__ import annotations
 
@@ -14,10 +14,15 @@ from tests.support.cli import HOLDFAST, Cli
 
 
 @pytest.fixture(scope="module")
-def cli() -> Iterator[Cli]:
+def place() -> Iterator[Path]:
     # Not below pytest's own directory, which each new session of the same user closes to others.
-    state = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
-    state.chmod(0o755)
-    yield Cli(state)
-    subprocess.run([HOLDFAST, "down", "--state", str(state)], capture_output=True, check=False)
-    shutil.rmtree(state)
+    made = Path(tempfile.mkdtemp(prefix="holdfast-bench-"))
+    made.chmod(0o755)
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="module")
+def cli(place: Path) -> Iterator[Cli]:
+    yield Cli(place)
+    subprocess.run([HOLDFAST, "down", "--state", str(place)], capture_output=True, check=False)

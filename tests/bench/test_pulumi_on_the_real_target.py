@@ -17,10 +17,8 @@ pytestmark = pytest.mark.bench
 
 
 @pytest.fixture
-def checkout(tmp_path: Path) -> Iterator[Checkout]:
-    for directory in (tmp_path, *list(tmp_path.parents)[:2]):
-        directory.chmod(0o755)  # the services' account walks there
-    made = make_checkout(tmp_path)
+def checkout(place: Path) -> Iterator[Checkout]:
+    made = make_checkout(place)
     yield made
     subprocess.run(
         [str(made.root / ".venv" / "bin" / "holdfast"), "down"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import pickletools
@@ -50,6 +51,8 @@ def configured() -> Iterator[dict[str, Any]]:
 def run(state: Path, target: FileTarget | None = None) -> tuple[Recorder, dict[str, Any]]:
     recorder = Recorder()
     exported: dict[str, Any] = {}
+    # Pulumi asks for the thread's loop, which `asyncio.run` of an earlier test has taken away.
+    asyncio.set_event_loop(asyncio.new_event_loop())
     mocks.set_mocks(recorder, project="holdfast", stack="local", preview=False)
 
     @pulumi.runtime.test
