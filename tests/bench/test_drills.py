@@ -70,7 +70,8 @@ def test_a_planned_switchover_fails_no_run_either_way(cli: Cli) -> None:
 
 def test_an_experiment_runs_with_chaos_toolkit_itself(cli: Cli, tmp_path: Path) -> None:
     journal = tmp_path / "journal.json"
-    command = [str(Path(HOLDFAST).with_name("chaos")), "--no-version-check", "run", f"--journal-path={journal}"]
+    chaos = [str(Path(HOLDFAST).with_name("chaos")), "--no-version-check", f"--log-file={tmp_path / 'chaos.log'}"]
+    command = [*chaos, "run", f"--journal-path={journal}"]
     ran = subprocess.run(
         [*command, str(project_root() / "chaos" / "experiments" / "worker-crash.yaml")],
         env={**os.environ, "HOLDFAST_STATE": str(cli.state)},
