@@ -46,6 +46,7 @@ class Region:
         self.marker = self.data.with_name("scheduler.epoch")
         self.metadata: dict[int, httpx.Response | Exception] = {}
         self.refused: set[int] = set()
+        self.on_asked: Callable[[str], object] = lambda question: None
         self.processes = RegionProcesses(
             config,
             self.supervisor,  # type: ignore[arg-type]
@@ -80,6 +81,7 @@ class Region:
         if port in self.refused:
             raise httpx.ConnectError("refused")
         self.did.append(f"ask {port}{request.url.path}")
+        self.on_asked(self.did[-1])
         if request.url.path != "/v1.0/metadata":
             return httpx.Response(204)
         answer = self.metadata.get(port, workers(1))
@@ -242,6 +244,25 @@ def test_a_worker_that_comes_after_another_sidecar_was_given_up_is_enough(
     assert region.activate()[-1] == "role active 3"
     assert set(clock.slept) == {LOOK_SECONDS}
     assert clock.now - 1000 > 1.0
+
+
+def test_a_worker_that_comes_soon_after_the_first_is_waited_for(
+    region: Region, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(activation, "LOOK_SECONDS", 0.001)
+    region.metadata[102] = workers(0)
+
+    def come(question: str) -> None:
+        if region.did.count("ask 102/v1.0/metadata") == 5:
+            region.metadata[102] = workers(1)
+
+    region.on_asked = come
+    region.activate()
+    assert [one.get("process") for one in told() if one["event"] in ("worker-ready", "activated")] == [
+        "daprd-1",
+        "daprd-2",
+        None,
+    ]
 
 
 def test_each_sidecar_is_told_of_when_it_and_its_worker_are_there(region: Region, told: Told) -> None:

@@ -211,6 +211,17 @@ def test_a_run_that_moved_before_the_second_signal_is_never_signalled_again(make
     assert region.asked("recover").count("run-1") > 1
 
 
+def test_a_run_that_moved_after_its_first_signal_has_moved_whenever_the_second_was(
+    make: Callable[[int], Region],
+) -> None:
+    region = make(1)
+    region.sweep()
+    region.look(at=SIGNAL_AGAIN_SECONDS)
+    region.known["run-0"] = running("run-0", at=BEGAN + timedelta(seconds=SIGNAL_AGAIN_SECONDS - 0.1))
+    region.look(at=50)
+    assert len(region.asked("recover")) == 2
+
+
 def test_a_stuck_run_is_never_signalled_without_a_sweep(make: Callable[[int], Region], told: Told) -> None:
     region = make(2)
     for second in range(0, 1000, 10):
@@ -243,8 +254,13 @@ def test_a_pending_workflow_without_a_time_of_change_is_as_old_as_its_row(make: 
 def test_a_run_that_could_not_be_scheduled_is_not_called_scheduled(make: Callable[[int], Region], told: Told) -> None:
     region = make(1)
     region.known.clear()
+
+    def fail_to_start() -> None:
+        if region.asked("start"):
+            unavailable()
+
     for sidecar in region.sidecars:
-        sidecar.fail = unavailable
+        sidecar.fail = fail_to_start
     region.look(at=3)
     assert (region.index.marked, told()) == ([], [])
     for sidecar in region.sidecars:
