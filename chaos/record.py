@@ -18,23 +18,29 @@ from infra.manifest import Manifest
 
 PAGE = 10_000
 READERS = 8
-LATEST_BYTES = 256 * 1024
+LATEST_BYTES = 48 * 1024
 
 
-def record_effects(manifest: Manifest, after: int = 0) -> list[Effect] | None:
-    """The payments ledger after that entry, or None where it can't be read."""
-    token = manifest.payments_token_file.read_text(encoding="utf-8").strip()
-    found: list[Effect] = []
-    with httpx.Client(
-        verify=ssl.create_default_context(cafile=str(manifest.ca)),
-        headers={"Authorization": f"Bearer {token}"},
-        trust_env=False,
-        timeout=10,
-    ) as client:
+class Ledger:
+    """Reads the payments ledger."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        token = manifest.payments_token_file.read_text(encoding="utf-8").strip()
+        self._client = httpx.Client(
+            base_url=manifest.payments.url,
+            verify=ssl.create_default_context(cafile=str(manifest.ca)),
+            headers={"Authorization": f"Bearer {token}"},
+            trust_env=False,
+            timeout=10,
+        )
+
+    def effects(self, after: int = 0) -> list[Effect] | None:
+        """Every entry after that one, or None where they can't be read."""
+        found: list[Effect] = []
         while True:
             after = found[-1].seq if found else after
             try:
-                response = client.get(f"{manifest.payments.url}/ledger", params={"after": after, "limit": PAGE})
+                response = self._client.get("/ledger", params={"after": after, "limit": PAGE})
                 response.raise_for_status()
             except httpx.HTTPError:
                 return None
@@ -42,6 +48,10 @@ def record_effects(manifest: Manifest, after: int = 0) -> list[Effect] | None:
             found += page
             if len(page) < PAGE:
                 return found
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._client.close()
 
 
 def record_attempts(manifest: Manifest, run_ids: set[str]) -> list[Attempt]:

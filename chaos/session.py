@@ -13,7 +13,7 @@ from refund_desk.tickets import bundled_tickets, read_tickets
 
 from chaos.faults.local import LocalFaults
 from chaos.history import Bounds, Fault, History, in_doubt
-from chaos.record import latest_attempts, record_attempts, record_effects, record_events, record_workflows
+from chaos.record import Ledger, latest_attempts, record_attempts, record_events, record_workflows
 from chaos.workload import Workload
 from infra.doors import Doors, Unanswered
 from infra.manifest import Manifest
@@ -39,6 +39,7 @@ class Session:
         apis = {name: region.api for name, region in manifest.regions.items()}
         self.client = HoldfastClient(apis, ca=manifest.ca, token=token)
         self._load_client = HoldfastClient(apis, ca=manifest.ca, token=token)
+        self.ledger = Ledger(manifest)
         self.faults = LocalFaults(manifest)
         self.injected: list[Fault] = []
         self.began = time.time()
@@ -92,7 +93,7 @@ class Session:
         deadline = time.monotonic() + seconds
         after = 0
         while time.monotonic() < deadline:
-            effects = record_effects(self.manifest, after) or []
+            effects = self.ledger.effects(after) or []
             found = in_doubt(effects, latest_attempts(self.manifest), time.time())
             if found:
                 return {effect.worker for effect in found}
@@ -152,7 +153,7 @@ class Session:
         return History(
             experiment=experiment,
             operations=operations,
-            effects=record_effects(self.manifest),
+            effects=self.ledger.effects(),
             attempts=record_attempts(self.manifest, ids),
             workflows=record_workflows(self.client, ids),
             events=record_events(self.manifest, self.began),
@@ -168,6 +169,7 @@ class Session:
         self.end_load()
         self.client.close()
         self._load_client.close()
+        self.ledger.close()
 
     def other(self, region: str) -> str:
         """The region that isn't this one."""

@@ -16,7 +16,7 @@ from region_agent.events import EventLog
 from region_agent.role import Role, RoleFile
 from region_agent.supervisor import Supervisor
 
-READY_SECONDS = 30.0
+READY_SECONDS = 15.0
 OTHERS_SECONDS = 1.0
 LOOK_SECONDS = 0.03
 FRESH = "fresh"

@@ -63,6 +63,9 @@ class RegionAgent:
                 if wanted.role == "active":
                     self.role = self.role_file.read()
                 await asyncio.sleep(AGAIN_SECONDS)
+            for watch in self._watches:
+                if watch.done():
+                    watch.result()  # an agent that no longer watches must not go on as if it did
             await self._look_at_peer(wanted)
             await asyncio.sleep(self.config.poll_seconds)
 

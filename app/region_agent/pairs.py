@@ -18,9 +18,9 @@ from region_agent.config import SidecarProcess
 from region_agent.events import EventLog
 from region_agent.supervisor import Supervisor, SupervisorError
 
-LOOK_SECONDS = 0.05
+LOOK_SECONDS = 0.02
 SAVING_SECONDS = 0.1
-"""What a sidecar gets to save the turns that it had in hand. A turn whose operation ends before it is saved fails."""
+"""What a sidecar gets to save what it had in hand. An answer that is lost here is asked for again elsewhere."""
 UNKNOWN_SECONDS = 0.5
 """How often the supervisor is asked for a worker that doesn't run."""
 

@@ -75,22 +75,23 @@ class LocalFaults:
         deadline = time.monotonic() + MID_TOOL_SECONDS
         while time.monotonic() < deadline:
             running = status(site.supervisor_socket) or {}
-            pids = {running[name].pid: name for name in site.workers if name in running and running[name].running}
-            named = moment()
-            busy = self._in_progress({pid for pid, name in pids.items() if name in named} or set(pids))
-            if busy:
-                victim = max(busy, key=lambda pid: len(busy[pid]))
+            workers = {name: running[name].pid for name in site.workers if name in running and running[name].running}
+            named = moment() & workers.keys()
+            busy = self._in_progress(set(workers.values())) if not named else {}
+            victim = workers[min(named)] if named else max(busy, key=lambda pid: len(busy[pid]), default=None)
+            if victim is not None:
                 process = psutil.Process(victim)
                 at = time.time()
                 process.kill()
                 gone, _ = psutil.wait_procs([process], GONE_SECONDS)
+                cut = self._in_progress({victim}).get(victim, set())
                 return Fault(
                     name="worker-crash",
-                    target=f"{pids[victim]} of region {region}",
+                    target=f"{next(name for name, pid in workers.items() if pid == victim)} of region {region}",
                     at=at,
                     killed=[victim],
-                    evidence={"in-progress": list[JsonValue](sorted(busy[victim])), "gone": bool(gone)},
-                    proven=bool(gone) or not psutil.pid_exists(victim),
+                    evidence={"in-progress": list[JsonValue](sorted(cut)), "gone": bool(gone)},
+                    proven=bool(cut) and (bool(gone) or not psutil.pid_exists(victim)),
                 )
             time.sleep(0.02)
         raise NotInjectedError(

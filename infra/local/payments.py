@@ -10,7 +10,7 @@ from infra.local.site import Process, Site
 __all__ = ["NAME", "site", "write_files"]
 
 NAME = "payments"
-_ANSWER_SECONDS = 0.15
+_ANSWER_SECONDS = 0.3
 """What a payment provider takes; a fault in between leaves the caller in doubt."""
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from holdfast.client import HistoryView, NotAnsweredError, RunView, Start
 from pydantic import JsonValue
@@ -62,6 +63,19 @@ class Client:
         """Nothing to close."""
 
 
+class NoEffects:
+    """A ledger in which nothing is."""
+
+    def __init__(self, _: Manifest) -> None:
+        """Of any deployment."""
+
+    def effects(self, after: int = 0) -> list[Effect]:
+        return []
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+
 @dataclass
 class Faults:
     """Injects nothing, and remembers what it was told."""
@@ -92,6 +106,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     made.api_token_file.write_text("token")
     made.payments_token_file.write_text("token")
     monkeypatch.setattr(sessions, "HoldfastClient", lambda *_, **__: Client())
+    monkeypatch.setattr(sessions, "Ledger", NoEffects)
     for name in ("POLL_SECONDS", "DOUBT_SECONDS"):
         monkeypatch.setattr(sessions, name, 0.001)
     return made
@@ -103,7 +118,6 @@ def session(place: Manifest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessio
     client = Client()
     made.client = made._load_client = client  # type: ignore[assignment]
     made.faults = Faults()  # type: ignore[assignment]
-    monkeypatch.setattr(sessions, "record_effects", lambda *_: [])
     sessions.use(made)
     yield made
     sessions.use(None)
@@ -160,11 +174,11 @@ def test_runs_that_end_too_soon_are_told(session: Session) -> None:
 def test_the_fault_waits_for_an_effect_that_nobody_knows_of(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
     looks: list[int] = []
 
-    def read(_: Manifest, after: int = 0) -> list[Effect]:
+    def read(after: int = 0) -> list[Effect]:
         looks.append(after)
         return [effect("run-1", "notes", 3, 10.0, 7, worker="worker-2")] if len(looks) > 2 else []
 
-    monkeypatch.setattr(sessions, "record_effects", read)
+    monkeypatch.setattr(session.ledger, "effects", read)
     told = actions.lose_active_region()
     assert told["evidence"] == {"workers": ["worker-2"]}
     assert (told["fault"], told["target"]) == ("region-loss", "region a")
@@ -287,6 +301,33 @@ class Teller(Client):
             HistoryView(sequence=0, type="taskScheduled", timestamp=at, task_id=1, input={"ordinal": 4}),
             HistoryView(sequence=1, type="taskCompleted", timestamp=at, task_id=1, result={"ok": 1}),
         ]
+
+
+def test_the_ledger_is_read_to_its_end(place: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = [effect("run-1", "notes", 1, 1.0, seq).model_dump() for seq in range(1, 6)]
+    asked: list[str] = []
+    broken: list[bool] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        asked.append(request.url.query.decode())
+        if broken:
+            return httpx.Response(503)
+        after, limit = (int(request.url.params[name]) for name in ("after", "limit"))
+        return httpx.Response(200, json=[one for one in entries if one["seq"] > after][:limit])
+
+    real = httpx.Client
+    monkeypatch.setattr(record, "PAGE", 2)
+    monkeypatch.setattr(record.ssl, "create_default_context", lambda **_: None)
+    monkeypatch.setattr(
+        record.httpx, "Client", lambda **o: real(transport=httpx.MockTransport(answer), base_url=o["base_url"])
+    )
+    ledger = record.Ledger(place)
+    assert [one.seq for one in ledger.effects() or []] == [1, 2, 3, 4, 5]
+    assert asked == ["after=0&limit=2", "after=2&limit=2", "after=4&limit=2"]
+    assert [one.seq for one in ledger.effects(4) or []] == [5]
+    broken.append(True)
+    assert ledger.effects() is None
+    ledger.close()
 
 
 def test_what_could_not_be_asked_is_recorded_as_such() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import signal
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -391,54 +390,6 @@ def test_an_activation_that_fails_is_tried_again(
     follows(follower, failed, lambda: setattr(supervisor, "broken", False), is_active)
 
 
-@dataclass
-class Machine:
-    """Processes by id."""
-
-    alive: set[int] = field(default_factory=set)
-    killed: list[tuple[int, int]] = field(default_factory=list)
-
-    def kill(self, pid: int, number: int) -> None:
-        if pid not in self.alive:
-            raise ProcessLookupError
-        self.killed.append((pid, number))
-        self.alive.discard(pid)
-
-
-def test_a_worker_takes_its_own_sidecar_with_it_and_no_other(
-    config: AgentConfig, supervisor: Any, events: EventLog, told: Told, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(pairs, "LOOK_SECONDS", 0.001)
-    monkeypatch.setattr(pairs, "SAVING_SECONDS", 0.001)
-    monkeypatch.setattr(pairs, "UNKNOWN_SECONDS", 0.001)
-    supervisor.up = {"worker-1": 11, "worker-2": 12, "daprd-1": 21, "daprd-2": 22}
-    machine = Machine({11, 12, 21, 22})
-    watch = Pairs(config.sidecars, supervisor, events, lambda pid: pid in machine.alive, machine.kill)
-
-    def ended() -> list[str]:
-        return [one["process"] for one in told() if one["event"] == "sidecar-ended"]
-
-    async def run() -> None:
-        watching = asyncio.create_task(watch.watch())
-        await asyncio.sleep(0.02)
-        machine.alive.discard(12)
-        del supervisor.up["worker-2"]
-        await until(lambda: ended() == ["daprd-2"])
-        supervisor.up |= {"worker-2": 13, "daprd-2": 23}
-        machine.alive |= {13, 23}
-        await asyncio.sleep(0.02)
-        supervisor.broken = True
-        machine.alive.discard(11)
-        await until(lambda: any(one["event"] == "pairs-unknown" for one in told()))
-        supervisor.broken = False
-        del supervisor.up["worker-1"], supervisor.up["daprd-1"]
-        await asyncio.sleep(0.02)
-        watching.cancel()
-
-    asyncio.run(run())
-    assert machine.killed == [(22, signal.SIGKILL)]
-
-
 def test_a_process_is_known_to_live_by_its_id() -> None:
     assert pairs._alive(os.getpid())
     assert not pairs._alive(2**31 - 1)
@@ -448,3 +399,12 @@ def test_events_are_whole_lines(events: EventLog, config: AgentConfig) -> None:
     events.record("one", reason="because")
     line = json.loads(config.events_file.read_text())
     assert (line["event"], line["reason"]) == ("one", "because")
+
+
+def test_an_agent_whose_watch_has_failed_ends(follower: RegionAgent, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(follower.pairs, "watch", fails)
+    with pytest.raises(ZeroDivisionError):
+        asyncio.run(asyncio.wait_for(follower.run(), 5))
