@@ -345,3 +345,12 @@ def test_an_agent_that_ends_leaves_the_region_as_it_is(region: Region) -> None:
     region.follow(nothing)
     assert "close index" in region.did
     assert region.role() == "active 4"
+
+
+def test_an_agent_whose_watch_has_failed_ends(region: Region, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(region, "watch", fails)
+    with pytest.raises(ZeroDivisionError):
+        region.follow(nothing, nothing, nothing)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from region_agent import pairs
 from region_agent.config import AgentConfig
 from region_agent.events import EventLog
 from region_agent.pairs import LOOK_SECONDS, SAVING_SECONDS, UNKNOWN_SECONDS, Pairs
@@ -171,3 +173,8 @@ def test_a_sidecar_that_could_not_be_ended_is_ended_when_the_supervisor_answers(
     machine.watch(die_unseen, nothing, machine.refuse(False), nothing, nothing)
     assert machine.killed == ["daprd-1"]
     assert [one["event"] for one in told()] == ["pairs-unknown", "sidecar-ended"]
+
+
+def test_a_process_is_known_to_live_by_its_id() -> None:
+    assert pairs._alive(os.getpid())
+    assert not pairs._alive(2**31 - 1)

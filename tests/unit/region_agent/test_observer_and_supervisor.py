@@ -1,84 +1,21 @@
-"""What the agent and the observer tell, and whom."""
+"""What the observer tells, and what the supervisor is asked."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import httpx
 import pytest
-from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from region_agent import observer
 from region_agent.config import AgentConfig
 from region_agent.observer import Observer, ObserverConfig
-from region_agent.patroni import Member
-from region_agent.role import RoleFile
-from region_agent.silence import Silence
-from region_agent.status import build_app
 from region_agent.supervisor import Supervisor, SupervisorError
 
 pytestmark = pytest.mark.unit
 TOKEN = "t" * 40
-
-
-@asynccontextmanager
-async def nothing(_: FastAPI) -> AsyncGenerator[None]:
-    yield
-
-
-@pytest.fixture
-def agent(config: AgentConfig) -> Any:
-    return SimpleNamespace(
-        config=config,
-        role=RoleFile(config.role_file, "b").write("active", 7),
-        member=Member(role="primary", state="running", timeline=7),
-        sweeper=SimpleNamespace(open_count=12, swept_total=30, stuck={"run-9": 61.0, "run-2": 70.0}),
-        peer=SimpleNamespace(silence=Silence(), decisions={"released": 1, "no-quorum": 2}, last_decision="released"),
-    )
-
-
-@pytest.fixture
-def client(agent: Any) -> TestClient:
-    return TestClient(build_app(agent, TOKEN, nothing), headers={"Authorization": f"Bearer {TOKEN}"})
-
-
-def test_the_status_names_role_epoch_and_stuck_runs(client: TestClient) -> None:
-    told = client.get("/status").json()
-    assert (told["region"], told["role"], told["epoch"]) == ("b", "active", 7)
-    assert told["stuck"] == ["run-2", "run-9"]
-    assert (told["open_runs"], told["runs_swept"]) == (12, 30)
-    assert told["early_release"]["decisions"] == {"released": 1, "no-quorum": 2}
-
-
-def test_the_metrics_say_the_same(client: TestClient) -> None:
-    lines = client.get("/metrics").text.splitlines()
-    assert "holdfast_region_active 1.0" in lines
-    assert "holdfast_epoch 7.0" in lines
-    assert "holdfast_runs_open 12.0" in lines
-    assert "holdfast_runs_stuck 2.0" in lines
-    assert "holdfast_runs_swept_total 30.0" in lines
-    assert 'holdfast_early_release_decisions_total{reason="no-quorum"} 2.0' in lines
-
-
-def test_an_agent_that_knows_nothing_yet_says_so(agent: Any) -> None:
-    agent.role = agent.member = agent.sweeper = None
-    client = TestClient(build_app(agent, TOKEN, nothing), headers={"Authorization": f"Bearer {TOKEN}"})
-    told = client.get("/status").json()
-    assert (told["role"], told["epoch"], told["open_runs"]) == ("unknown", None, 0)
-    assert "holdfast_region_active 0.0" in client.get("/metrics").text
-
-
-@pytest.mark.parametrize("path", ["/status", "/metrics"])
-def test_nothing_is_told_without_the_token(agent: Any, path: str) -> None:
-    stranger = TestClient(build_app(agent, TOKEN, nothing))
-    assert stranger.get(path).status_code == 401
-    assert stranger.get(path, headers={"Authorization": "Bearer wrong"}).status_code == 401
-    assert stranger.get("/healthz").json() == {"status": "ok"}
 
 
 def test_the_observer_tells_how_long_each_region_has_been_silent(
