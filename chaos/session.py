@@ -91,7 +91,8 @@ class Session:
     def wait_in_doubt(self, seconds: float = 15.0) -> set[str]:
         """The workers that have made an effect and don't know it yet; none where none was seen in time."""
         deadline = time.monotonic() + seconds
-        after = 0
+        # Of what is in the ledger already, nobody here can tell how old it is.
+        after = max((effect.seq for effect in self.ledger.effects() or []), default=0)
         while time.monotonic() < deadline:
             effects = self.ledger.effects(after) or []
             found = in_doubt(effects, latest_attempts(self.manifest), time.time())

@@ -176,7 +176,9 @@ def test_the_fault_waits_for_an_effect_that_nobody_knows_of(session: Session, mo
 
     def read(after: int = 0) -> list[Effect]:
         looks.append(after)
-        return [effect("run-1", "notes", 3, 10.0, 7, worker="worker-2")] if len(looks) > 2 else []
+        old = effect("run-0", "notes", 3, 5.0, 6, worker="worker-1")
+        new = effect("run-1", "notes", 3, 10.0, 7, worker="worker-2")
+        return [one for one in (old, new)[: len(looks)] if one.seq > after]
 
     monkeypatch.setattr(session.ledger, "effects", read)
     told = actions.lose_active_region()
