@@ -40,9 +40,12 @@ class AgentRunClient:
         """The run's state, or None where no workflow of that id exists. Without `payloads` there is no output."""
         return self._hub.status(run_id, self._timeout, payloads=payloads)
 
-    def recover(self, run_id: str) -> None:
-        """Make the run issue its open operations again; harmless where nothing was lost."""
-        self._hub.raise_event(run_id, RECOVER, self._timeout)
+    def recover(self, run_id: str, token: str | None = None) -> None:
+        """Make the run issue its open operations again, after wake-ups were lost: once for each token.
+
+        Without a token every call does so; an operation that was not lost is then executed beside itself.
+        """
+        self._hub.raise_event(run_id, RECOVER, token, self._timeout)
 
     def terminate(self, run_id: str) -> None:
         """End the run; what runs at this moment is not undone."""

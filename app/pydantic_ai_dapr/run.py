@@ -146,6 +146,7 @@ class LiveRun:
         self.loop = WorkflowEventLoop(self.now, self._start_timer)
         self.root: asyncio.Task[Any] | None = None
         self._uuids = 0
+        self._recovered: list[object] = []
         self._context = contextvars.Context()
         self._context.run(current_run.set, self)
         self.steps.append(Recover())
@@ -193,12 +194,18 @@ class LiveRun:
         return False
 
     def deliver(self, number: int, value: object, error: Exception | None) -> None:
-        """Give a step its answer, the first one; `recover` issues again what is open since an earlier work item."""
+        """Give a step its answer, the first one; `recover` issues again what is open since an earlier work item.
+
+        It does so once for each value that it carries: a signal that is repeated, because the first took long, must
+        not execute what the first has issued a second time.
+        """
         self.delivered.append((number, value))
         step = self.steps[number]
         step.deliver(value, error)
         if isinstance(step, Recover):
-            self._reissue()
+            if value is None or value not in self._recovered:
+                self._recovered.append(value)
+                self._reissue()
             self.steps.append(Recover())
 
     def _reissue(self) -> None:

@@ -95,9 +95,10 @@ class TaskHub:
             error=_failure(state.failureDetails) if state.HasField("failureDetails") else None,
         )
 
-    def raise_event(self, instance_id: str, name: str, timeout: float) -> None:
-        """Raise an external event without data."""
-        self._call(self._stub.RaiseEvent, pb.RaiseEventRequest(instanceId=instance_id, name=name), timeout)
+    def raise_event(self, instance_id: str, name: str, value: JsonValue, timeout: float) -> None:
+        """Raise an external event, without data where `value` is None."""
+        data = None if value is None else StringValue(value=json.dumps(value))
+        self._call(self._stub.RaiseEvent, pb.RaiseEventRequest(instanceId=instance_id, name=name, input=data), timeout)
 
     def terminate(self, instance_id: str, timeout: float) -> None:
         """End a workflow and its children."""

@@ -8,6 +8,7 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import httpx
 from run_index import IndexUnavailableError, RunIndex
@@ -132,14 +133,25 @@ class RegionAgent:
         self.events.record("role-changed", **{"from": before.role if before else None, "to": "standby", "epoch": epoch})
 
     async def _sweep_and_watch(self, sweeper: Sweeper, epoch: int) -> None:
-        while True:
+        while not self._is_swept(epoch):
             try:
                 await sweeper.sweep(epoch)
-                break
+                self._swept.write_text(str(epoch), encoding="utf-8")
             except IndexUnavailableError as error:
                 self.events.record("sweep-failed", error=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
         await sweeper.watch()
+
+    @property
+    def _swept(self) -> Path:
+        return self.config.role_file.with_name("swept.epoch")
+
+    def _is_swept(self, epoch: int) -> bool:
+        """Whether the runs of this epoch were woken, also by an agent before this one: since then none was lost."""
+        try:
+            return self._swept.read_text(encoding="utf-8") == str(epoch)
+        except (FileNotFoundError, UnicodeDecodeError):
+            return False
 
     def _stop_watching(self) -> None:
         for watch in self._watches:

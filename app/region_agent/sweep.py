@@ -42,7 +42,7 @@ class Workflows(Protocol):
 
     def start(self, run_id: str, run_input: RunInput, *, timeout: float | None = None) -> None: ...
     def status(self, run_id: str, *, payloads: bool = True) -> RunStatus | None: ...
-    def recover(self, run_id: str) -> None: ...
+    def recover(self, run_id: str, token: str | None = None) -> None: ...
 
 
 @dataclass
@@ -66,6 +66,7 @@ class Sweeper:
     clock: Callable[[], float] = time.monotonic
     signals: dict[str, Signal] = field(default_factory=dict[str, Signal])
     stuck: dict[str, float] = field(default_factory=dict[str, float])
+    epoch: int = 0
     open_count: int = 0
     swept_total: int = 0
 
@@ -74,8 +75,11 @@ class Sweeper:
         self._turn = count()
 
     async def sweep(self, epoch: int) -> None:
-        """Raise `recover` on every open run that has a workflow; `watch` goes on with those that don't move."""
-        began = self.clock()
+        """Raise `recover` on every open run that has a workflow; `watch` goes on with those that don't move.
+
+        The signal carries the epoch, so that a run heeds it once in each.
+        """
+        self.epoch, began = epoch, self.clock()
         open_runs = await self._open_runs()
         self.events.record("sweep-started", epoch=epoch, runs=len(open_runs))
         await self._each(open_runs, self._signal)
@@ -109,7 +113,7 @@ class Sweeper:
         at = before.at if before else self.now()
         self.signals[run.run_id] = Signal(at, self.clock() + wait, wait)
         try:
-            self._ask(lambda client: client.recover(run.run_id))
+            self._ask(lambda client: client.recover(run.run_id, f"epoch {self.epoch}"))
         except WorkflowUnavailableError as error:
             self.events.record("signal-failed", run_id=run.run_id, error=str(error)[:200])
             return

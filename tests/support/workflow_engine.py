@@ -142,10 +142,14 @@ class Engine:
         except Exception as error:
             self.inbox.append(Event("completed", number, value=error, failed=True))
 
-    def fail_over(self) -> None:
+    def fail_over(self, token: str | None = None) -> None:
         """Lose every wake-up, and raise `recover` as the sweep does."""
         self.wakeups.clear()
-        self.inbox.append(Event("raised", name="recover"))
+        self.signal(token)
+
+    def signal(self, token: str | None = None) -> None:
+        """Raise `recover`."""
+        self.inbox.append(Event("raised", name="recover", value=token))
 
     def run(self, handler: Handler) -> Any:
         """From the beginning to the end, without a fault."""

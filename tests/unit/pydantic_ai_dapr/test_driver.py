@@ -94,6 +94,7 @@ def test_a_run_ends_as_without_faults_and_repeats_nothing_that_completed(
     worker = Worker(KeptRuns(kept))
     engine = Engine(worker.workflow(program))
     engine.turn()
+    epoch = 0
     for _ in range(500):
         if engine.ended:
             break
@@ -101,7 +102,10 @@ def test_a_run_ends_as_without_faults_and_repeats_nothing_that_completed(
         if fault < 0.1:
             worker.kept.clear()
         elif fault < 0.2:
-            engine.fail_over()
+            epoch += 1
+            engine.fail_over(f"epoch {epoch}")
+        elif fault < 0.3 and epoch:
+            engine.signal(f"epoch {epoch}")  # the sweep repeats itself where a run seems not to move
         for number in chance.sample(sorted(engine.wakeups), chance.randint(0, len(engine.wakeups))):
             event = engine.wakeups[number]
             if event.kind == "scheduled" and chance.random() < 0.15:
@@ -140,6 +144,18 @@ def test_recover_does_not_issue_what_this_work_item_has_issued() -> None:
     engine.inbox.append(Event("raised", name="recover"))
     engine.turn()
     assert len(engine.wakeups) == 1
+
+
+@pytest.mark.parametrize(("first", "second", "issued"), [("1", "1", 1), ("1", "2", 2), (None, None, 2)])
+def test_a_signal_that_is_repeated_issues_nothing_twice(first: str | None, second: str | None, issued: int) -> None:
+    worker = Worker(KeptRuns(1))
+    engine = Engine(worker.workflow(("op", 1)))
+    engine.turn()
+    engine.fail_over(first)
+    engine.turn()
+    engine.signal(second)
+    engine.turn()
+    assert len(engine.wakeups) == issued
 
 
 def test_the_first_answer_wins_where_an_operation_was_issued_again() -> None:

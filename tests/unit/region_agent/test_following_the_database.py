@@ -354,3 +354,12 @@ def test_an_agent_whose_watch_has_failed_ends(region: Region, monkeypatch: pytes
     monkeypatch.setattr(region, "watch", fails)
     with pytest.raises(ZeroDivisionError):
         region.follow(nothing, nothing, nothing)
+
+
+def test_an_agent_that_starts_again_wakes_nobody_who_was_woken_in_the_same_epoch(region: Region) -> None:
+    region.follow(nothing, nothing)
+    region.follow(nothing, nothing)
+    assert region.done("activate", "sweep") == ["activate 4", "sweep 4", "activate 4"]
+    region.member = PRIMARY.model_copy(update={"timeline": 5})
+    region.follow(nothing, nothing)
+    assert region.done("sweep") == ["sweep 4", "sweep 5"]

@@ -88,7 +88,7 @@ class Sidecar:
         assert not payloads
         return self.states.get(run_id)
 
-    def recover(self, run_id: str) -> None:
+    def recover(self, run_id: str, token: str | None = None) -> None:
         self._answer()
         self.recovered.append(run_id)
 

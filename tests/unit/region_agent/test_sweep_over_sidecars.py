@@ -71,7 +71,7 @@ class Sidecar:
         self._answer(f"status {run_id}")
         return self.known.get(run_id)
 
-    def recover(self, run_id: str) -> None:
+    def recover(self, run_id: str, token: str | None = None) -> None:
         self._answer(f"recover {run_id}")
 
     def _answer(self, question: str) -> None:
