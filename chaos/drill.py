@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import logging
 import os
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -21,7 +23,7 @@ from rich.console import Console
 from chaos import session as sessions
 from chaos.plants import PLANTS, Plant
 from chaos.report import Verdict, verdict_of, write_report
-from infra.automation import Deployment
+from infra.automation import Busy, Deployment
 from infra.manifest import Manifest
 
 FOLDER = Path(__file__).parent / "experiments"
@@ -29,6 +31,21 @@ EXPERIMENTS = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
 LOG_BYTES = 2_000_000
 CHAOS_LOGGER = "chaostoolkit"
 """The logger that Chaos Toolkit tells each step."""
+
+
+@contextlib.contextmanager
+def alone(state: Path) -> Generator[None]:
+    """Holds the state directory for one drill at a time: two at once would judge each other's faults. Raises Busy."""
+    state.mkdir(parents=True, exist_ok=True)
+    directory = os.open(state, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"another drill runs in {state}; wait for its end, or use another --state") from error
+        yield
+    finally:
+        os.close(directory)
 
 
 class Drill:
@@ -52,24 +69,26 @@ class Drill:
             settings["environment"] = "PYTHONPATH"
         self._deployment = Deployment(stack, settings, state)
         self._reports = sessions.reports_directory(self._deployment.state)
+        self._held = contextlib.ExitStack()
         self._made = False
 
     def __enter__(self) -> Self:
-        if self._plant is not None or not self._deployment.exists:
-            self._made = True
-            self._up()
+        with contextlib.ExitStack() as undo:
+            undo.enter_context(alone(self._deployment.state))
+            if self._plant is not None or not self._deployment.exists:
+                if not self._keep:
+                    undo.callback(self._remove)
+                self._made = True
+                self._up()
+            self._held = undo.pop_all()
         return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if not self._made:
-            return
-        if self._keep:
+        if self._made and self._keep:
             self._console.print(f"kept in {self._deployment.directory}; `holdfast down` removes it", soft_wrap=True)
-            return
-        with shown(self._console) as listener:
-            self._deployment.destroy(listener)
+        self._held.close()
 
     def run(self, name: str, runs: int) -> tuple[Verdict, Path]:
         """Run one experiment; returns its verdict and the folder of its report."""
@@ -94,6 +113,10 @@ class Drill:
         experiment: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text(encoding="utf-8"))
         with _Steps(self._console):
             return run_experiment(experiment)
+
+    def _remove(self) -> None:
+        with shown(self._console) as listener:
+            self._deployment.destroy(listener)
 
     def _up(self) -> None:
         if self._plant is None:
