@@ -24,7 +24,7 @@ from chaos.history import (
 
 FAULT_AT = 1000.0
 LOST_PID, WORKER_PID, OTHER_PID = 11, 21, 22
-OPERATIONS = 5
+RUNS, OPERATIONS = 6, 5
 IN_HAND = 3
 """The operation that every run had in hand at the fault; it was executed again in region b."""
 EFFECT = 3
@@ -80,9 +80,9 @@ def effect(run: str, kind: str, ordinal: int, at: float, seq: int, **changes: An
     return Effect.model_validate(made | changes)
 
 
-def region_loss(runs: int = 20) -> History:
+def region_loss(runs: int = RUNS) -> History:
     """Region a is lost while each run has its third operation in hand, an effect; region b ends them all."""
-    history = History(experiment="region-loss", bounds=Bounds(minimum_in_doubt=1))
+    history = History(experiment="region-loss", bounds=Bounds(minimum_in_flight=runs, minimum_in_doubt=1))
     history.effects, history.attempts, history.workflows = [], [], []
     for number in range(runs):
         _add_run(history, number, FAULT_AT - 1)

@@ -17,6 +17,7 @@ from tests.support.histories import (
     IN_HAND,
     LOST_PID,
     OTHER_PID,
+    RUNS,
     WORKER_PID,
     attempt,
     effect,
@@ -41,9 +42,9 @@ def test_a_history_in_which_everything_went_right_is_valid() -> None:
     results = judge(region_loss())
     assert [(one.check, one.answer) for one in results] == [(name, "valid") for name in NAMES]
     counts = {one.check: one.counts for one in results}
-    assert counts["K5"]["executed-again-in-flight"] == 20
-    assert counts["K2"]["duplicate-attempted"] == 20
-    assert counts["K12"] == {"in-flight": 20, "effects-in-doubt": 20, "accepted-before": 20, "accepted-after": 1}
+    assert counts["K5"]["executed-again-in-flight"] == RUNS
+    assert counts["K2"]["duplicate-attempted"] == RUNS
+    assert counts["K12"] == {"in-flight": RUNS, "effects-in-doubt": RUNS, "accepted-before": RUNS, "accepted-after": 1}
 
 
 def lose_a_run(history: History) -> None:
@@ -198,7 +199,7 @@ def unproven(history: History) -> None:
 
 
 def too_few(history: History) -> None:
-    history.bounds = Bounds(minimum_in_flight=21)
+    history.bounds = Bounds(minimum_in_flight=RUNS + 1)
 
 
 def no_doubt(history: History) -> None:
@@ -223,7 +224,7 @@ def wrong_clock(history: History) -> None:
     [
         (no_fault, "no fault was injected"),
         (unproven, "no evidence that it was in force"),
-        (too_few, "20 runs were in flight at the fault, at least 21 were promised"),
+        (too_few, f"{RUNS} runs were in flight at the fault, at least {RUNS + 1} were promised"),
         (no_doubt, "no effect was applied and unanswered"),
         (nothing_before, "no start was accepted before the fault"),
         (nothing_after, "no start was accepted after the fault"),
@@ -308,5 +309,5 @@ def test_two_processes_at_one_operation_are_always_found(number: int, ordinal: i
 
 def test_the_builder_is_what_it_says() -> None:
     history = region_loss()
-    assert history.in_flight_at(FAULT_AT) == {run_id(number) for number in range(20)}
+    assert history.in_flight_at(FAULT_AT) == {run_id(number) for number in range(RUNS)}
     assert {one.ordinal for one in history.attempts or [] if one.pid == LOST_PID} == {1, 2, IN_HAND}

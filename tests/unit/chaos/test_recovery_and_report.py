@@ -9,7 +9,7 @@ import pytest
 from chaos.history import Fault, History
 from chaos.recovery import recovery
 from chaos.report import PAGE, VERDICT, Verdict, timeline, verdict_of, write_report
-from tests.support.histories import FAULT_AT, LOST_PID, attempt, region_loss, run_id
+from tests.support.histories import FAULT_AT, LOST_PID, RUNS, attempt, region_loss, run_id
 
 pytestmark = pytest.mark.unit
 
@@ -115,4 +115,4 @@ def test_the_timeline_shows_who_was_active_and_what_was_cut() -> None:
         "promoted",
         "active",
     ]
-    assert len(drawn.lanes) == 21
+    assert len(drawn.lanes) == RUNS + 1
