@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 from pydantic import ValidationError
 
@@ -31,9 +30,9 @@ def outcomes_equal_the_oracle(history: History) -> CheckResult:
             if workflow.status != "completed":
                 violations.append(f"{workflow.run_id}: {workflow.status}: {workflow.error or 'no reason was given'}")
                 continue
-            output: Any = workflow.output
+            output = workflow.output
             try:
-                found = Decision.model_validate((output or {}).get("output"))
+                found = Decision.model_validate(output.get("output") if isinstance(output, dict) else None)
             except ValidationError as error:
                 violations.append(f"{workflow.run_id}: its result is no decision: {error.error_count()} errors")
                 continue

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import combinations
 
 from chaos.history import Attempt, History
 from chaos.verdict import CheckResult, result
@@ -67,7 +67,7 @@ def one_writer(history: History) -> CheckResult:
         regions[execution.epoch].add(execution.region)
     violations: list[str] = []
     for (run_id, ordinal), entries in by_operation.items():
-        for first, second in pairwise(entries):
+        for first, second in combinations(entries, 2):
             if first.pid != second.pid and second.began < first.ended:
                 violations.append(f"{run_id}:{ordinal}: executed by {first} and {second} at once")
     for epoch, names in regions.items():

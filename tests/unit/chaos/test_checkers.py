@@ -99,6 +99,11 @@ def decide_nonsense(history: History) -> None:
     history.workflows[4] = changed(history.workflows[4], output={"output": {"outcome": "perhaps"}})
 
 
+def answer_with_text(history: History) -> None:
+    assert history.workflows is not None
+    history.workflows[4] = changed(history.workflows[4], output="no decision at all")
+
+
 def fail_a_run(history: History) -> None:
     assert history.workflows is not None
     history.workflows[4] = changed(history.workflows[4], status="failed", error="model: gone", output=None)
@@ -115,6 +120,7 @@ def fail_a_run(history: History) -> None:
         (repeat_a_completed_operation, "K5", "after it had completed"),
         (decide_otherwise, "K10", "9999.00, not"),
         (decide_nonsense, "K10", "its result is no decision"),
+        (answer_with_text, "K10", "its result is no decision"),
         (fail_a_run, "K10", "failed: model: gone"),
     ],
 )
@@ -135,6 +141,17 @@ def test_two_regions_at_work_in_one_epoch_are_found() -> None:
     assert answer("K4", history).witness == ["epoch 2: executed in regions a and b"]
 
 
+def test_a_second_writer_is_found_though_the_first_began_again_in_between() -> None:
+    first, again = (attempt("run-1", 1, "started", at, attempt=number) for number, at in ((1, 10.0), (2, 11.0)))
+    ends = [attempt("run-1", 1, "ended", 11.5, attempt=2), attempt("run-1", 1, "ended", 20.0, attempt=1)]
+    second = attempt("run-1", 1, "started", 15.0, pid=OTHER_PID, worker="worker-2")
+    found = answer("K4", History(experiment="x", attempts=[first, again, *ends, second]))
+    assert found.answer == "invalid"
+    assert found.witness == [
+        f"run-1:1: executed by a/worker-1 (pid {LOST_PID}, epoch 1) and a/worker-2 (pid {OTHER_PID}, epoch 1) at once"
+    ]
+
+
 def test_an_execution_that_its_kill_ended_overlaps_nothing_later() -> None:
     history = region_loss()
     assert answer("K4", history).answer == "valid"
@@ -148,6 +165,16 @@ def test_a_delivery_that_joined_is_no_execution() -> None:
     history.attempts.append(attempt(run_id(4), 1, "started", FAULT_AT + 8, joined=True))
     assert answer("K4", history).answer == "valid"
     assert answer("K5", history).answer == "valid"
+
+
+def test_an_execution_after_a_completion_counts_as_nothing_else() -> None:
+    history = region_loss()
+    repeat_a_completed_operation(history)
+    assert history.attempts is not None
+    # The first execution of it left no trace: its worker was killed before it had written.
+    history.attempts = [one for one in history.attempts if (one.run_id, one.at < FAULT_AT) != (run_id(4), True)]
+    counts = answer("K5", history).counts
+    assert (counts["executed-again-completed"], counts["executed-again-in-flight"]) == (1, RUNS - 1)
 
 
 def test_an_attempt_that_failed_completes_nothing() -> None:
