@@ -171,9 +171,9 @@ class History(BaseModel):
         for name, kind in _LISTS.items():
             path = folder / f"{name}.jsonl"
             if path.exists():
-                setattr(
-                    history, name, [kind.model_validate_json(line) for line in path.read_text("utf-8").splitlines()]
-                )
+                # Only "\n" ends a line here: JSON leaves other line ends, which a ticket may hold, as they are.
+                lines = filter(None, path.read_text("utf-8").split("\n"))
+                setattr(history, name, [kind.model_validate_json(line) for line in lines])
         return history
 
 
