@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+from urllib.parse import quote
 
 import httpx
-from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter
+from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 LOOK_AGAIN_SECONDS = 0.2
 
@@ -87,7 +88,7 @@ class HoldfastClient:
                 if answer.is_success and _RoleView.model_validate_json(answer.content).role == "active":
                     self._active = region
                     return region
-            except httpx.HTTPError:
+            except (httpx.HTTPError, ValidationError):
                 continue
         self._active = None
         return None
@@ -112,7 +113,7 @@ class HoldfastClient:
 
     def run(self, run_id: str) -> RunView | None:
         """A run, or None where none was accepted under that id. Raises NotAnsweredError."""
-        response = self._get(f"/v1/runs/{run_id}")
+        response = self._get(f"/v1/runs/{quote(run_id, safe='')}")
         return None if response.status_code == 404 else RunView.model_validate_json(response.content)
 
     def runs(self, *, status: str | None = None, limit: int = 1000) -> list[RunView]:
@@ -122,7 +123,10 @@ class HoldfastClient:
 
     def history(self, run_id: str) -> list[HistoryView]:
         """A run's workflow history. Raises NotAnsweredError."""
-        return _HISTORY.validate_json(self._get(f"/v1/runs/{run_id}/history").content)
+        response = self._get(f"/v1/runs/{quote(run_id, safe='')}/history")
+        if response.status_code == 404:
+            raise NotAnsweredError(f"no run {run_id} is known any more")
+        return _HISTORY.validate_json(response.content)
 
     def close(self) -> None:
         """Close the connections."""

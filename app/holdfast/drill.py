@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from holdfast.options import UNCHECKED, as_json, deployment_options, emit, fails_as, refuse
@@ -92,7 +93,7 @@ def _show(verdict: Verdict, page: Path, console: Console) -> None:
     console.print(table)
     for check in verdict.checks:
         for line in check.witness[:5]:
-            console.print(f"  [{_STYLES[check.answer]}]{check.check}[/] {line}", highlight=False)
+            console.print(f"  [{_STYLES[check.answer]}]{check.check}[/] {escape(line)}", highlight=False)
     found = verdict.recovery
     phases = [(name, getattr(found, name)) for name in ("detect", "promote", "activate", "resume")]
     told = ", ".join(f"{name} {value:.2f}" for name, value in phases if value is not None)
@@ -107,7 +108,9 @@ def _show(verdict: Verdict, page: Path, console: Console) -> None:
     if found.rpo_events is not None:
         console.print(f"RPO {found.rpo_events} runs, {found.rpo_seconds:.1f} s", highlight=False)
     console.print(
-        f"verdict [{_STYLES[verdict.answer]}]{verdict.answer}[/]   report {page}", highlight=False, soft_wrap=True
+        f"verdict [{_STYLES[verdict.answer]}]{verdict.answer}[/]   report {escape(str(page))}",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

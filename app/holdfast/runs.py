@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress
 from rich.table import Table
 
@@ -68,7 +69,7 @@ def run(files: tuple[Path, ...], wait: bool, prefix: str, stack: str, state: Pat
         tickets += found.tickets
         malformed += [f"{file}:{line.line}: {line.reason}" for line in found.malformed]
     for line in malformed:
-        console.print(f"[yellow]skipped[/] {line}", highlight=False)
+        console.print(f"[yellow]skipped[/] {escape(line)}", highlight=False)
     try:
         started, refused = _start_all(client, tickets, prefix, console)
     except NotAnsweredError as error:
@@ -78,14 +79,14 @@ def run(files: tuple[Path, ...], wait: bool, prefix: str, stack: str, state: Pat
     for view in ended.values():
         counts[view.status] = counts.get(view.status, 0) + 1
     missing = len(started) - len(ended) if wait else 0
+    bad = refused or malformed or missing or counts.keys() - {"completed"}
     if json_:
         answer = {"started": len(started), "refused": refused, "malformed": malformed, "ended": counts}
-        emit({"ok": not (refused or malformed or missing), **answer})
+        emit({"ok": not bad, **answer})
     else:
         told = ", ".join(f"{count} {status}" for status, count in sorted(counts.items())) or "not waited for"
         console.print(f"{len(started)} runs started, {told}; {len(refused)} refused, {len(malformed)} malformed lines")
         console.print("next: `holdfast runs`, or `holdfast runs RUN_ID` for the steps of one")
-    bad = refused or malformed or missing or counts.keys() - {"completed"}
     sys.exit(DOES_NOT_HOLD if bad else 0)
 
 
@@ -118,7 +119,7 @@ def runs(run_id: str | None, status: str | None, limit: int, stack: str, state: 
 def _start_all(
     client: HoldfastClient, tickets: list[Ticket], prefix: str, console: Console
 ) -> tuple[list[str], list[str]]:
-    started: list[str] = []
+    started: dict[str, None] = {}  # Two files may hold the same ticket, which is one run.
     refused: list[str] = []
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:
         for ticket in progress.track(tickets, description="starting"):
@@ -130,7 +131,7 @@ def _start_all(
                     break
                 time.sleep(0.5)
             if answer.outcome == "ok":
-                started.append(run_id)
+                started[run_id] = None
             elif answer.outcome == "unknown":
                 # The next tickets would wait as long, for the same reason.
                 raise NotAnsweredError(
@@ -139,8 +140,8 @@ def _start_all(
                 )
             else:
                 refused.append(f"{run_id}: {answer.detail}")
-                console.print(f"[red]not started[/] {run_id}: {answer.detail}", highlight=False)
-    return started, refused
+                console.print(f"[red]not started[/] {run_id}: {escape(answer.detail)}", highlight=False)
+    return list(started), refused
 
 
 def _wait_all(client: HoldfastClient, run_ids: list[str], console: Console) -> dict[str, RunView]:
@@ -167,7 +168,7 @@ def _list(views: list[RunView], console: Console, json_: bool) -> None:
         return
     table = Table("run", "status", "accepted", "error")
     for view in views:
-        table.add_row(view.run_id, view.status, view.accepted_at[:19], view.error or "")
+        table.add_row(view.run_id, view.status, view.accepted_at[:19], escape(view.error or ""))
     console.print(table)
 
 
@@ -179,7 +180,7 @@ def _show(client: HoldfastClient, run_id: str, console: Console, json_: bool) ->
     if json_:
         emit({"run": view.model_dump(mode="json"), "history": [event.model_dump(mode="json") for event in history]})
         return
-    console.print(f"run {view.run_id}  {view.status}  accepted {view.accepted_at[:19]}  {view.error or ''}")
+    console.print(f"run {view.run_id}  {view.status}  accepted {view.accepted_at[:19]}  {escape(view.error or '')}")
     if isinstance(view.output, dict):
         console.print_json(data=view.output.get("output"))
     table = Table("at", "step", "what", "attempt")

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
+from urllib.parse import unquote
 
 import httpx
 import pytest
@@ -20,6 +21,7 @@ from holdfast.client import HoldfastClient, NotAnsweredError
 import chaos.drill
 from chaos.report import Verdict, verdict_of
 from infra.manifest import NoManifest
+from tests.support.deployments import manifest
 from tests.support.histories import region_loss, tickets
 
 pytestmark = pytest.mark.unit
@@ -35,6 +37,10 @@ class Deployment:
     runs: dict[str, str] = field(default_factory=dict)
     becomes: str = "completed"
     refuses: int | None = None
+    error: str | None = None
+    forgets: bool = False
+    nonsense: set[str] = field(default_factory=set)
+    busy: int = 0
     asked: list[str] = field(default_factory=list)
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
@@ -43,18 +49,25 @@ class Deployment:
         assert request.headers["authorization"] == "Bearer token"
         if region in self.lost:
             raise httpx.ConnectError("refused")
+        if region in self.nonsense:
+            return httpx.Response(200, text="<html>")
         if path == "/v1/role":
             return httpx.Response(200, json={"role": "active" if region == self.active else "standby"})
         if region != self.active:
             return httpx.Response(503, json={"title": "standby"})
+        if self.busy:
+            self.busy -= 1
+            return httpx.Response(503, text="busy")
         if request.method == "POST":
             return self._start(json.loads(request.content)["run_id"])
         if path == "/v1/runs":
             return httpx.Response(200, json={"runs": [self._view(run) for run in self.runs]})
-        run_id = path.split("/")[3]
+        run_id = unquote(request.url.raw_path.decode().split("?")[0].split("/")[3])
         if run_id not in self.runs:
             return httpx.Response(404)
         if path.endswith("/history"):
+            if self.forgets:
+                return httpx.Response(404)
             step = {"ordinal": 1, "kind": "model", "name": "model", "attempt": 1}
             events = [
                 {"sequence": 0, "type": "taskScheduled", "timestamp": AT, "task_id": 1, "input": step},
@@ -65,13 +78,14 @@ class Deployment:
 
     def _start(self, run_id: str) -> httpx.Response:
         if self.refuses is not None:
-            return httpx.Response(self.refuses, text="no")
+            return httpx.Response(self.refuses, text=self.error or "no")
         self.runs[run_id] = self.becomes
         return httpx.Response(202, json={})
 
     def _view(self, run_id: str) -> dict[str, Any]:
         output = {"output": {"outcome": "refunded"}}
-        return {"run_id": run_id, "status": self.runs[run_id], "accepted_at": AT, "output": output}
+        view = {"run_id": run_id, "status": self.runs[run_id], "accepted_at": AT, "output": output}
+        return view | {"error": self.error}
 
 
 @pytest.fixture
@@ -137,6 +151,22 @@ def test_a_run_that_failed_or_was_refused_does_not_hold(deployment: Deployment, 
     assert json.loads(result.stdout)["refused"][0] == "T-1001: 409: no"
 
 
+def test_scripts_and_exit_code_agree_that_a_failed_run_does_not_hold(deployment: Deployment, file: Path) -> None:
+    deployment.becomes = "failed"
+    result = run("run", str(file), "--json")
+    assert result.exit_code == 1
+    assert json.loads(result.stdout)["ok"] is False
+
+
+def test_the_same_ticket_twice_is_one_run_to_wait_for(
+    deployment: Deployment, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(commands, "_WAIT_SECONDS", 1.0)
+    result = run("run", str(file), str(file), "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["started"] == 3
+
+
 def test_a_run_that_does_not_end_is_given_up(
     deployment: Deployment, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -160,8 +190,8 @@ def test_without_an_active_region_the_first_ticket_says_so_for_all(
 def test_a_file_that_cannot_be_read_is_named(deployment: Deployment, tmp_path: Path) -> None:
     (tmp_path / "tickets.jsonl").write_bytes(b"\xff\xfe\x00")
     result = run("run", str(tmp_path / "tickets.jsonl"))
-    assert result.exit_code in (1, 2)
-    assert "tickets.jsonl" in result.output
+    assert result.exit_code == 2
+    assert "tickets.jsonl can't be read" in " ".join(result.output.split())
     assert run("run", str(tmp_path / "none.jsonl")).exit_code == 2
 
 
@@ -181,6 +211,51 @@ def test_a_run_that_nobody_accepted_is_told(deployment: Deployment) -> None:
     result = run("runs", "T-9")
     assert result.exit_code == 1
     assert "no run T-9 was accepted; `holdfast runs` lists them" in result.output
+
+
+def test_what_looks_like_markup_is_shown_as_it_is(deployment: Deployment, file: Path, tmp_path: Path) -> None:
+    deployment.becomes, deployment.error = "failed", "gone [/tmp/x]"
+    run("run", str(file))
+    assert "gone [/tmp/x]" in run("runs").output
+    assert "gone [/tmp/x]" in run("runs", "T-1001").output
+    deployment.refuses = 422
+    assert "not started T-1001: 422: gone [/tmp/x]" in run("run", str(file)).output
+    odd = tmp_path / "[odd].jsonl"
+    odd.write_text("{nonsense")
+    assert "[odd].jsonl:1:" in "".join(run("run", str(odd)).output.split())
+
+
+def test_an_id_is_asked_for_as_it_is_written(deployment: Deployment) -> None:
+    deployment.runs["T-1"] = "completed"
+    for run_id in ("T-1/history", "T-1?x", "T-1#x"):
+        assert f"no run {run_id} was accepted" in run("runs", run_id).output
+
+
+def test_a_run_that_is_lost_while_it_is_shown_is_told(deployment: Deployment) -> None:
+    deployment.runs["T-1"], deployment.forgets = "completed", True
+    result = run("runs", "T-1")
+    assert result.exit_code == 2
+    assert "no run T-1 is known any more" in " ".join(result.output.split())
+
+
+def test_a_client_of_a_deployment_asks_the_regions_that_its_manifest_names(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.undo()
+    described = manifest(tmp_path / "local")
+    described.api_token_file.parent.mkdir(parents=True)
+    described.api_token_file.write_text("token\n")
+    (tmp_path / "local" / "deployment.json").write_text(described.model_dump_json())
+    monkeypatch.setattr(clients.ssl, "create_default_context", lambda **_: None)
+    real, made = httpx.Client, list[dict[str, Any]]()
+
+    def connect(**options: Any) -> httpx.Client:
+        made.append(options)
+        return real(transport=httpx.MockTransport(lambda _: httpx.Response(200, json={"role": "active"})))
+
+    monkeypatch.setattr(clients.httpx, "Client", connect)
+    assert commands.client_of("local", tmp_path).active_region() == "a"
+    assert made[0]["headers"] == {"Authorization": "Bearer token"}
 
 
 def test_without_a_deployment_every_command_says_what_to_do(monkeypatch: pytest.MonkeyPatch, file: Path) -> None:
@@ -212,6 +287,34 @@ def test_a_region_that_is_busy_or_standby_leaves_the_start_unknown(deployment: D
     deployment.refuses = 422
     refused = caller.start("run-1", {})
     assert (refused.outcome, refused.detail) == ("refused", "422: no")
+
+
+def test_an_answer_that_makes_no_sense_says_nothing_of_a_region(
+    deployment: Deployment, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.active = "b"
+    deployment.nonsense = {"a"}
+    assert client(tmp_path).active_region() == "b"
+
+
+def test_a_question_is_asked_again_until_the_active_region_answers(deployment: Deployment, tmp_path: Path) -> None:
+    deployment.busy = 2
+    deployment.runs["run-1"] = "running"
+    view = client(tmp_path).run("run-1")
+    assert view is not None
+    assert view.status == "running"
+    assert [line for line in deployment.asked if "runs" in line] == ["GET a/v1/runs/run-1"] * 3
+
+
+def test_the_region_is_looked_for_again_when_it_is_lost_between_two_questions(
+    deployment: Deployment, tmp_path: Path
+) -> None:
+    deployment.runs["run-1"] = "running"
+    caller = client(tmp_path)
+    assert caller.run("run-1") is not None
+    deployment.lost, deployment.active = {"a"}, "b"
+    assert caller.run("run-1") is not None
+    assert deployment.asked[-1] == "GET b/v1/runs/run-1"
 
 
 @pytest.mark.parametrize("spoil", [{"active": None}, {"lost": {"a", "b"}}])
@@ -279,6 +382,26 @@ def test_the_worst_repeat_is_the_answer(
     result = run("drill", "region-loss", "--repeat", "2", "--json")
     assert result.exit_code == code, result.output
     assert json.loads(result.stdout)["answer"] == answer
+
+
+def test_a_witness_that_looks_like_markup_is_shown_as_it_is(told: type[ToldDrill]) -> None:
+    def fail_a_run(history: Any) -> None:
+        broken = {"status": "failed", "error": "gone [/tmp/x] [type=missing]"}
+        history.workflows[3] = history.workflows[3].model_copy(update=broken)
+
+    told.verdicts = [verdict(fail_a_run)]
+    result = run("drill")
+    assert result.exit_code == 1
+    assert "run-03: failed: gone [/tmp/x] [type=missing]" in " ".join(result.output.split())
+
+
+def test_the_runs_of_a_crashed_worker_are_told(told: type[ToldDrill]) -> None:
+    def crash(history: Any) -> None:
+        history.faults = [history.faults[0].model_copy(update={"name": "worker-crash", "target": "worker-1"})]
+
+    told.verdicts = [verdict(crash)]
+    said = " ".join(run("drill", "worker-crash").output.split())
+    assert "the crashed worker's 6 runs moved on: half within 5.00 s, all within 5.00 s" in said
 
 
 def test_a_verdict_is_shown_with_phases_witnesses_and_distribution(told: type[ToldDrill]) -> None:
