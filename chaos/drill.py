@@ -19,6 +19,7 @@ from chaoslib.experiment import run_experiment
 from chaoslib.types import Journal
 from holdfast.progress import shown
 from rich.console import Console
+from rich.markup import escape
 
 from chaos import session as sessions
 from chaos.plants import PLANTS, Plant
@@ -112,7 +113,12 @@ class Drill:
     def _experiment(self, name: str, session: sessions.Session) -> Journal:
         experiment: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text(encoding="utf-8"))
         with _Steps(self._console):
-            return run_experiment(experiment)
+            journal = run_experiment(experiment)
+        if journal["status"] == "interrupted":
+            # Chaos Toolkit then plays no rollback, and keeps the interrupt to itself.
+            session.return_lost()
+            raise KeyboardInterrupt
+        return journal
 
     def _remove(self) -> None:
         with shown(self._console) as listener:
@@ -145,7 +151,7 @@ class _Steps(logging.Handler):
         text = record.getMessage()
         if text.startswith(("Action:", "Probe:", "Steady state", "Rollback:")) or record.levelno >= logging.WARNING:
             self._console.print(
-                f"[dim]{time.monotonic() - self._began:6.1f} s[/]  {text}", highlight=False, soft_wrap=True
+                f"[dim]{time.monotonic() - self._began:6.1f} s[/]  {escape(text)}", highlight=False, soft_wrap=True
             )
 
     def __enter__(self) -> None:
