@@ -151,12 +151,14 @@ class Session:
         """Everything that is known now."""
         operations = self.workload.operations if self.workload else []
         ids = {operation.run_id for operation in operations}
+        # Runs first: what a run did before it was looked at is then in everything that is read afterwards.
+        workflows = record_workflows(self.client, ids)
         return History(
             experiment=experiment,
             operations=operations,
             effects=self.ledger.effects(),
             attempts=record_attempts(self.manifest, ids),
-            workflows=record_workflows(self.client, ids),
+            workflows=workflows,
             events=record_events(self.manifest, self.began),
             faults=self.injected,
             bounds=Bounds(

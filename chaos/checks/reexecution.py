@@ -45,6 +45,9 @@ def completed_operations_stay_completed(history: History) -> CheckResult:
         elif key in seen:
             again_in_flight += 1
         seen.add(key)
+    if history.attempts is not None:
+        unseen = sorted({(run_id, ordinal) for run_id, ordinals in done.items() for ordinal in ordinals} - seen)
+        missing += [f"{one[0]}:{one[1]}: completed, and no worker wrote that it was executed" for one in unseen]
     counts = {
         "operations": len(seen),
         "executed-again-in-flight": again_in_flight,

@@ -80,9 +80,13 @@ class LocalFaults:
             busy = self._in_progress(set(workers.values())) if not named else {}
             victim = workers[min(named)] if named else max(busy, key=lambda pid: len(busy[pid]), default=None)
             if victim is not None:
-                process = psutil.Process(victim)
-                at = time.time()
-                process.kill()
+                try:
+                    process = psutil.Process(victim)
+                    at = time.time()
+                    process.kill()
+                except psutil.NoSuchProcess:
+                    # It was replaced while the moment was awaited.
+                    continue
                 gone, _ = psutil.wait_procs([process], GONE_SECONDS)
                 cut = self._in_progress({victim}).get(victim, set())
                 return Fault(

@@ -167,6 +167,14 @@ def test_a_delivery_that_joined_is_no_execution() -> None:
     assert answer("K5", history).answer == "valid"
 
 
+def test_a_completed_operation_that_no_worker_wrote_of_is_missing_evidence() -> None:
+    history = region_loss()
+    history.attempts = [one for one in history.attempts or [] if (one.run_id, one.ordinal) != (run_id(4), 2)]
+    found = answer("K5", history)
+    assert found.answer == "unknown"
+    assert found.witness == [f"{run_id(4)}:2: completed, and no worker wrote that it was executed"]
+
+
 def test_an_execution_after_a_completion_counts_as_nothing_else() -> None:
     history = region_loss()
     repeat_a_completed_operation(history)

@@ -214,6 +214,24 @@ def test_a_worker_that_lives_on_is_not_proven_crashed(workers: Workers) -> None:
     assert (fault.evidence["gone"], fault.proven) == (False, False)
 
 
+def test_a_worker_that_was_replaced_before_its_moment_is_looked_for_again(
+    workers: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers.wrote("worker-1", *begun(33, 1))
+
+    def process(pid: int) -> ToldProcess:
+        if pid == WORKERS["worker-1"]:
+            monkeypatch.setattr(
+                local, "status", lambda _: {"worker-1": ProcessStatus("worker-1", 33, True, 1, 0, "Running")}
+            )
+            raise psutil.NoSuchProcess(pid)
+        return workers.process(pid)
+
+    monkeypatch.setattr(local.psutil, "Process", process)
+    fault = LocalFaults(workers.place).crash_worker("a", lambda: {"worker-1"})
+    assert (fault.killed, fault.proven) == ([33], True)
+
+
 @pytest.mark.parametrize(
     "attempts",
     [[], begun(31, 1, joined=True), begun(77, 1)],

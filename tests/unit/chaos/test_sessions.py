@@ -19,12 +19,15 @@ from pydantic import JsonValue
 
 from chaos import actions, probes, record
 from chaos import session as sessions
-from chaos.history import Effect, Fault
+from chaos.checks.effects import effects_applied_once
+from chaos.checks.reexecution import completed_operations_stay_completed
+from chaos.history import Bounds, Effect, Fault
 from chaos.plants import PLANTS
 from chaos.plants.hook import after_import
 from chaos.record import latest_attempts, record_attempts, record_events, record_workflows
 from chaos.session import Session
 from chaos.workload import Workload
+from infra.doors import Unanswered
 from infra.manifest import Manifest
 from tests.support.deployments import manifest
 from tests.support.histories import attempt, effect, tickets
@@ -338,6 +341,57 @@ def test_what_could_not_be_asked_is_recorded_as_such() -> None:
     assert (found["silent"].status, found["silent"].history) == (None, None)
     assert (found["torn"].status, found["torn"].history) == ("completed", None)
     assert [(item.ordinal, item.ok) for item in found["known"].history or []] == [(4, None), (None, True)]
+
+
+class EndsWhileAsked(Teller):
+    """Its only run is executed, makes its effect and ends just before it is asked for."""
+
+    def __init__(self, place: Manifest, ledger: list[Effect]) -> None:
+        super().__init__()
+        self.place, self.ledger = place, ledger
+
+    def run(self, run_id: str) -> RunView | None:
+        self.ledger.append(effect(run_id, "notifications", 4, 1.0, 1))
+        lines(
+            self.place.regions["a"].attempts_dir / "attempts-worker-1.jsonl",
+            *(attempt(run_id, 4, phase, 1.0).model_dump() for phase in ("started", "ended")),
+        )
+        return super().run(run_id)
+
+
+def test_what_a_run_did_until_it_was_looked_at_is_recorded(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger: list[Effect] = []
+    client = EndsWhileAsked(session.manifest, ledger)
+    session.client = client  # type: ignore[assignment]
+    session.workload = Workload(client, tickets(), "p-", 0, 60)  # type: ignore[arg-type]
+    session.workload._start(0)
+    monkeypatch.setattr(session.ledger, "effects", lambda: list(ledger))
+    history = session.record("region-loss")
+    assert effects_applied_once(history).answer == "valid"
+    assert completed_operations_stay_completed(history).answer == "valid"
+    assert (history.experiment, history.events, history.faults) == ("region-loss", [], [])
+
+
+def test_a_record_promises_what_its_faults_need(session: Session) -> None:
+    assert session.record("switchover").bounds == Bounds(minimum_in_flight=6)
+    session.injected.append(Fault(name="worker-crash", target="worker-1", at=1.0))
+    assert session.record("worker-crash").bounds == Bounds(minimum_in_flight=6, minimum_in_doubt=1)
+
+
+def test_a_part_that_does_not_answer_is_asked_again(session: Session) -> None:
+    answers: list[str | Unanswered] = [Unanswered("no answer (connection refused)"), "a"]
+
+    def look() -> str:
+        answer = answers.pop(0)
+        if isinstance(answer, Unanswered):
+            raise answer
+        return answer
+
+    assert session.wait("an answer", look, 5) == "a"
+
+
+def test_reports_are_kept_in_the_state_directory(tmp_path: Path) -> None:
+    assert sessions.reports_directory(tmp_path) == tmp_path / "reports"
 
 
 def test_every_planted_bug_is_a_folder_that_python_loads() -> None:
