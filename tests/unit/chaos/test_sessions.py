@@ -215,6 +215,23 @@ def test_the_end_of_all_runs_is_awaited_as_long_as_some_end(session: Session) ->
     assert probes.every_run_has_ended()
 
 
+def test_runs_that_end_one_by_one_are_awaited_for_longer_than_one_may_stand_still(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.begin_load()
+    session.end_load()
+    now = [0.0]
+
+    def pause(seconds: float) -> None:
+        now[0] += session._stuck_after * 0.9
+        for run in [run for run, status in client_of(session).started.items() if status == "running"][:1]:
+            client_of(session).started[run] = "completed"
+
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=pause))
+    assert session.wait_ended()
+    assert now[0] > 5 * session._stuck_after
+
+
 def test_runs_that_do_not_end_are_given_up(session: Session) -> None:
     session.begin_load()
     session.end_load()

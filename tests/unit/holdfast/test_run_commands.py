@@ -16,7 +16,7 @@ from holdfast import client as clients
 from holdfast import drill as drills
 from holdfast import runs as commands
 from holdfast.cli import main
-from holdfast.client import HoldfastClient, NotAnsweredError
+from holdfast.client import HoldfastClient, NotAnsweredError, RunView
 
 import chaos.drill
 from chaos.report import Verdict, verdict_of
@@ -165,6 +165,23 @@ def test_the_same_ticket_twice_is_one_run_to_wait_for(
     result = run("run", str(file), str(file), "--json")
     assert result.exit_code == 0, result.output
     assert json.loads(result.stdout)["started"] == 3
+
+
+def test_a_failover_while_runs_are_awaited_is_waited_out(
+    deployment: Deployment, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, failures = HoldfastClient.run, [NotAnsweredError("no region is active")]
+
+    def run_of(caller: HoldfastClient, run_id: str) -> RunView | None:
+        if failures:
+            raise failures.pop()
+        return real(caller, run_id)
+
+    monkeypatch.setattr(HoldfastClient, "run", run_of)
+    result = run("run", str(file))
+    assert result.exit_code == 0, result.output
+    assert "3 completed" in result.output
+    assert failures == []
 
 
 def test_a_run_that_does_not_end_is_given_up(
