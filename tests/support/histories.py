@@ -6,7 +6,7 @@ import asyncio
 from functools import cache
 from typing import Any
 
-from refund_desk import Ticket
+from refund_desk import Decision, Ticket
 from refund_desk.oracle import decide
 from refund_desk.tickets import bundled_tickets, read_tickets
 
@@ -35,10 +35,18 @@ def tickets() -> list[Ticket]:
     return read_tickets(bundled_tickets()).tickets
 
 
-@cache
+async def remembered(ticket: Ticket) -> Decision:
+    """The oracle's decision, made once for each ticket."""
+    if ticket not in _decided:
+        _decided[ticket] = await decide(ticket)
+    return _decided[ticket]
+
+
 def decision(number: int) -> dict[str, Any]:
-    decided = asyncio.run(decide(tickets()[number]))
-    return decided.model_dump(mode="json")
+    return asyncio.run(remembered(tickets()[number])).model_dump(mode="json")
+
+
+_decided: dict[Ticket, Decision] = {}
 
 
 def run_id(number: int) -> str:
