@@ -1,17 +1,20 @@
 """PydanticAI agents as Dapr workflows: crash-safe, resumed after the last completed model request or tool call."""
 
+from pydantic_ai_dapr.approvals import WaitForApproval
 from pydantic_ai_dapr.client import AgentRunClient
 from pydantic_ai_dapr.context import current_operation
 from pydantic_ai_dapr.durability import DaprDurability
 from pydantic_ai_dapr.errors import OperationFailedError
+from pydantic_ai_dapr.payloads import PayloadLostError, PayloadTooLargeError
 from pydantic_ai_dapr.retry import Retry
-from pydantic_ai_dapr.runner import DaprWorkflowAgentRunner, RunResult
+from pydantic_ai_dapr.runner import DaprWorkflowAgentRunner, RunHandle, RunResult, start_together
 from pydantic_ai_dapr.types import (
     RECOVER,
     Attempt,
     HistoryEvent,
     Operation,
     RunError,
+    RunEvent,
     RunExistsError,
     RunFailedError,
     RunInput,
@@ -28,13 +31,19 @@ __all__ = [
     "HistoryEvent",
     "Operation",
     "OperationFailedError",
+    "PayloadLostError",
+    "PayloadTooLargeError",
     "Retry",
     "RunError",
+    "RunEvent",
     "RunExistsError",
     "RunFailedError",
+    "RunHandle",
     "RunInput",
     "RunResult",
     "RunStatus",
+    "WaitForApproval",
     "WorkflowUnavailableError",
     "current_operation",
+    "start_together",
 ]

@@ -2,10 +2,30 @@
 
 from __future__ import annotations
 
+import base64
+import json
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import Any, Literal, cast
 
-from pydantic_ai_dapr.taskhub import TaskHub
-from pydantic_ai_dapr.types import RECOVER, HistoryEvent, RunExistsError, RunInput, RunStatus
+from pydantic import JsonValue, TypeAdapter, ValidationError
+
+from pydantic_ai_dapr.journal import Journal, continued_of
+from pydantic_ai_dapr.payloads import Payloads
+from pydantic_ai_dapr.taskhub import SidecarValues, TaskHub
+from pydantic_ai_dapr.types import (
+    RECOVER,
+    HistoryEvent,
+    RunEvent,
+    RunExistsError,
+    RunInput,
+    RunStatus,
+    Status,
+)
+
+STATE_SECONDS = 10.0
+PAYLOAD = "payload"
 
 
 def workflow_name(agent_name: str) -> str:
@@ -16,7 +36,8 @@ def workflow_name(agent_name: str) -> str:
 class AgentRunClient:
     """Every call ends within its timeout (seconds), or raises WorkflowUnavailableError: then its effect is unknown.
 
-    The workflow's instance id is the run id. Safe to use from several threads.
+    The workflow's instance id is the run id. What is too large for the engine goes to the state store `state_store`
+    (default: the sidecar's only one that can hold workflows). Safe to use from several threads.
     """
 
     def __init__(
@@ -27,34 +48,203 @@ class AgentRunClient:
         port: int,
         api_token: str | None = None,
         timeout: float = 5.0,
+        state_store: str | None = None,
     ) -> None:
         self._name, self._timeout = workflow_name(name), timeout
-        self._hub = TaskHub(host, port, api_token)
+        self.hub = TaskHub(host, port, api_token)
+        self.payloads = Payloads(SidecarValues(self.hub, state_store, STATE_SECONDS))
+        self._journal = Journal(self.payloads, self._events)
 
     def start(self, run_id: str, run_input: RunInput, *, timeout: float | None = None) -> None:
         """Start a run; starting one that exists already changes nothing."""
         with suppress(RunExistsError):
-            self._hub.start(run_id, self._name, run_input.model_dump(mode="json"), timeout or self._timeout)
+            self.start_new(run_id, run_input, timeout=timeout)
+
+    def start_new(self, run_id: str, run_input: RunInput, *, timeout: float | None = None) -> None:
+        """Start a run. Raises RunExistsError where the id is taken, and PayloadTooLargeError."""
+        value = run_input.model_dump(mode="json", exclude_defaults=True)
+        packed = self.payloads.offload(run_id, value)
+        start = value if packed is value else {"run_id": run_input.run_id, PAYLOAD: packed}
+        self.hub.start(run_id, self._name, start, timeout or self._timeout)
 
     def status(self, run_id: str, *, payloads: bool = True) -> RunStatus | None:
         """The run's state, or None where no workflow of that id exists. Without `payloads` there is no output."""
-        return self._hub.status(run_id, self._timeout, payloads=payloads)
+        status = self.hub.status(run_id, self._timeout, payloads=payloads)
+        if status is None or status.output is None:
+            return status
+        return status.model_copy(update={"output": self.payloads.resolve(status.output)})
+
+    def run_ids(self, status: Sequence[Status] | None = None) -> Iterator[str]:
+        """The ids of all runs that the state store has, of any agent; with `status`, of those in one of these states.
+
+        Asks the sidecar once for each page, and once for each run where a state is asked for.
+        """
+        for run_id in self.hub.instance_ids(self._timeout):
+            if status is None:
+                yield run_id
+                continue
+            seen = self.hub.status(run_id, self._timeout, payloads=False)
+            if seen is not None and seen.status in status:
+                yield run_id
 
     def recover(self, run_id: str, token: str | None = None) -> None:
         """Make the run issue its open operations again, after wake-ups were lost: once for each token.
 
         Without a token every call does so; an operation that was not lost is then executed beside itself.
         """
-        self._hub.raise_event(run_id, RECOVER, token, self._timeout)
+        self.hub.raise_event(run_id, RECOVER, token, self._timeout)
+
+    def resolve(self, token: str, payload: JsonValue) -> None:
+        """Give the run that waits with this token its answer; the first answer counts. Raises ValueError."""
+        self._answer(token, {"payload": payload})
+
+    def fail(self, token: str, reason: str) -> None:
+        """Tell the run that waits with this token that no answer will come. Raises ValueError."""
+        self._answer(token, {"error": reason})
+
+    def approve(
+        self,
+        run_id: str,
+        tool_call_id: str,
+        *,
+        approved: bool = True,
+        override_args: dict[str, JsonValue] | None = None,
+        message: str | None = None,
+    ) -> None:
+        """Decide a tool call that waits for approval (`WaitForApproval`); the first decision counts.
+
+        `override_args` replaces the arguments of an approved call, `message` is what the model is told of a denied
+        one. A decision that comes before the question is kept for it.
+        """
+        value: dict[str, JsonValue] = {"kind": "tool-approved", "override_args": override_args}
+        if not approved:
+            value = {"kind": "tool-denied", "message": message or "The tool call was denied."}
+        self.hub.raise_event(run_id, approval_event(tool_call_id), value, self._timeout)
 
     def terminate(self, run_id: str) -> None:
-        """End the run; what runs at this moment is not undone."""
-        self._hub.terminate(run_id, self._timeout)
+        """End the run; tools that run at this moment are cancelled, what they did is not undone."""
+        self.hub.terminate(run_id, self._timeout)
+
+    def purge(self, run_id: str) -> None:
+        """Remove an ended run from the state store, with what was kept beside its history."""
+        continued = self._continued(self._events(run_id))
+        self._journal.delete(continued.head if continued else None)
+        self.hub.purge(run_id, self._timeout)
 
     def history(self, run_id: str) -> list[HistoryEvent]:
-        """The run's events, in order, with inputs and results."""
-        return self._hub.history(run_id, self._timeout)
+        """The run's events since it began, in order, with inputs and results."""
+        events = self._events(run_id)
+        continued = self._continued(events)
+        earlier = self._journal.history(continued.head) if continued else []
+        return [
+            event.model_copy(
+                update={
+                    "sequence": number,
+                    "input": self._whole(event.input),
+                    "result": self.payloads.resolve(event.result),
+                }
+            )
+            for number, event in enumerate(earlier + events)
+        ]
+
+    def follow(self, run_id: str, poll_interval: float = 0.1) -> Iterator[RunEvent]:
+        """What the run does, from its beginning to its end: each operation's start and end, once, then the run's.
+
+        Asks every `poll_interval` seconds. It goes on wherever the run goes on: in another process, or region.
+        """
+        told: set[tuple[str, int, int]] = set()
+        while True:
+            status = self.status(run_id)
+            for event in operations_of(self.history(run_id)) if status is not None else []:
+                key = (event.type, event.ordinal or 0, event.attempt or 0)
+                if key not in told:
+                    told.add(key)
+                    yield event
+            if status is not None and status.is_terminal:
+                kind: Any = f"run_{status.status}"
+                yield RunEvent(type=kind, run_id=run_id, at=status.updated_at, output=status.output, error=status.error)
+                return
+            time.sleep(poll_interval)
 
     def close(self) -> None:
         """Close the connection."""
-        self._hub.close()
+        self.hub.close()
+
+    def _answer(self, token: str, value: dict[str, JsonValue]) -> None:
+        run_id, event = event_of(token)
+        self.hub.raise_event(run_id, event, value, self._timeout)
+
+    def _events(self, run_id: str) -> list[HistoryEvent]:
+        return self.hub.history(run_id, self._timeout)
+
+    def _continued(self, events: list[HistoryEvent]) -> Any:
+        started = next((event for event in events if event.type == "executionStarted"), None)
+        return continued_of(started.input) if started else None
+
+    def _whole(self, value: Any) -> Any:
+        """An input with what was kept beside it."""
+        if not isinstance(value, dict):
+            return value
+        whole = cast("dict[str, Any]", value)
+        return {name: self.payloads.resolve(one) if name in ("params", PAYLOAD) else one for name, one in whole.items()}
+
+
+def run_input_of(start: dict[str, Any], payloads: Any) -> RunInput:
+    """The run's input, out of the workflow's. `payloads` resolves what is kept beside the history."""
+    value = payloads.resolve(start[PAYLOAD]) if PAYLOAD in start else start
+    return RunInput.model_validate({key: one for key, one in value.items() if key != "continued"})
+
+
+def token_of(run_id: str, event: str) -> str:
+    """A token with which the run's wait for `event` can be answered."""
+    return base64.urlsafe_b64encode(json.dumps([run_id, event]).encode()).decode().rstrip("=")
+
+
+def event_of(token: str) -> tuple[str, str]:
+    """The run id and event of a token. Raises ValueError where it isn't one."""
+    try:
+        text = base64.urlsafe_b64decode(token + "=" * (-len(token) % 4))
+        return TypeAdapter(tuple[str, str]).validate_json(text)
+    except (ValueError, ValidationError) as error:
+        raise ValueError("this is not the token of a run that waits") from error
+
+
+def approval_event(tool_call_id: str) -> str:
+    """The external event that decides a tool call."""
+    return f"approval:{tool_call_id}"
+
+
+def operations_of(events: list[HistoryEvent]) -> list[RunEvent]:
+    """The starts and ends of operations in a history, in their order."""
+    found: list[RunEvent] = []
+    scheduled: dict[tuple[int, int | None], dict[str, Any]] = {}
+    execution = 0
+    for event in events:
+        execution += event.type == "executionStarted"
+        key = (execution, event.task_id)
+        phase: Literal["operation_started", "operation_completed", "operation_failed"]
+        if event.type == "taskScheduled" and isinstance(event.input, dict) and "ordinal" in event.input:
+            scheduled[key] = event.input
+            phase, output, error = "operation_started", None, None
+        elif event.type in ("taskCompleted", "taskFailed") and key in scheduled:
+            answer: Any = event.result if isinstance(event.result, dict) else {}
+            failed = event.type == "taskFailed" or "err" in answer
+            phase = "operation_failed" if failed else "operation_completed"
+            output, error = answer.get("ok"), answer.get("err") or event.error
+        else:
+            continue
+        operation = scheduled[key]
+        found.append(
+            RunEvent(
+                type=phase,
+                run_id=operation["run"],
+                at=event.timestamp,
+                ordinal=operation["ordinal"],
+                kind=operation["kind"],
+                name=operation["name"],
+                attempt=operation["attempt"],
+                output=output,
+                error=error,
+            )
+        )
+    return found

@@ -3,6 +3,8 @@
 Between two work items the suspended coroutine is kept in memory, in a bounded table. The next work item replays the
 history against what memory recorded; where they disagree, history wins and the coroutine is run again from the
 beginning. Without the table everything still works, by full replay.
+
+A history that has become long is cut: the answers go to the journal, and the workflow continues as new.
 """
 
 from __future__ import annotations
@@ -11,15 +13,30 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC
-from typing import Any
+from typing import Any, Protocol
 
 from dapr.ext.workflow import when_any  # pyright: ignore[reportUnknownVariableType]
 
-from pydantic_ai_dapr.run import LiveRun, Moment, WorkflowContext
+from pydantic_ai_dapr.errors import to_value
+from pydantic_ai_dapr.journal import Continued, Segment, continued_of, dump_answer, load_answer
+from pydantic_ai_dapr.payloads import Reference
+from pydantic_ai_dapr.run import Answer, Call, LiveRun, Moment, Recover, Signal, WorkflowContext
 
 log = logging.getLogger(__name__)
+
+SEGMENT_ANSWERS = 100
+"""A history with this many answers is cut where nothing is being executed."""
+
+
+class SegmentJournal(Protocol):
+    """Where the answers of earlier segments are; `journal.Journal` is one."""
+
+    def append(self, instance_id: str, segment: Segment, previous: Reference | None) -> Reference: ...
+    def segments(self, head: Reference | None) -> list[Segment]: ...
+    def offload(self, instance_id: str, value: Any) -> Any: ...
+    def resolve(self, value: Any) -> Any: ...
 
 
 class KeptRuns:
@@ -54,45 +71,140 @@ class KeptRuns:
         return len(self._runs)
 
 
-@dataclass(frozen=True)
-class _Answer:
-    """What a step was answered, and when."""
-
-    number: int
-    value: object
-    error: Exception | None
-    moment: Moment
-
-
 def drive(
-    ctx: WorkflowContext, make: Callable[[], Coroutine[Any, Any, Any]], kept: KeptRuns
+    ctx: WorkflowContext,
+    make: Callable[[], Coroutine[Any, Any, Any]],
+    kept: KeptRuns,
+    *,
+    start: dict[str, Any] | None = None,
+    journal: SegmentJournal | None = None,
+    segment_answers: int = SEGMENT_ANSWERS,
 ) -> Generator[Any, Any, Any]:
-    """The workflow: run `make()` to its end, each wait of its a wait of the workflow; its result is the workflow's."""
-    begun = _moment(ctx)
-    run = kept.take(ctx.instance_id) or LiveRun(ctx.instance_id, make, begun)
-    tasks: list[Any] = []
-    seen: list[_Answer] = []
-    while True:
-        position = len(seen)
-        run.moment = _moment(ctx)
-        if position == len(run.stages) and _ended(run):
-            assert run.root is not None
-            return run.root.result()
-        stage = run.stages[position]
-        tasks.extend(step.issue(ctx) for step in run.steps[len(tasks) : stage.steps])
-        kept.keep(run)
-        first = yield when_any([tasks[number] for number in stage.open])
-        mine = kept.take(ctx.instance_id) is run
-        number = next(number for number in stage.open if tasks[number] is first)
-        seen.append(_answer(number, first, _moment(ctx)))
-        if mine and position == len(run.delivered):
-            run.moment = seen[-1].moment
-            run.deliver(number, seen[-1].value, seen[-1].error)
-        elif not mine or run.delivered[position] != (number, seen[-1].value):
-            if mine:
-                log.warning("run %s: memory disagrees with history, which wins", ctx.instance_id)
-                run.loop.evict()
-            run = _again(LiveRun(ctx.instance_id, make, begun), seen)
+    """The workflow: run `make()` to its end, each wait of its a wait of the workflow; its result is the workflow's.
+
+    `start` is the workflow's input, whose key `continued` is the driver's own. Without a journal a history is never
+    cut, however long it becomes.
+    """
+    return (yield from _Drive(make, kept, journal, segment_answers).run(ctx, start or {}))
+
+
+@dataclass(frozen=True)
+class _Drive:
+    make: Callable[[], Coroutine[Any, Any, Any]]
+    kept: KeptRuns
+    journal: SegmentJournal | None
+    segment_answers: int
+
+    def run(self, ctx: WorkflowContext, start: dict[str, Any]) -> Generator[Any, Any, Any]:
+        begun = _moment(ctx)
+        continued = continued_of(start)
+        run = self._kept_or_new(ctx, begun, continued)
+        seen = [replace(load_answer(one), moment=begun) for one in continued.carried] if continued else []
+        for answer in seen[len(run.delivered) :]:
+            if _ended(run):
+                break
+            run.deliver(answer)
+        tasks: dict[int, Any] = {}
+        while True:
+            position = len(seen)
+            run.moment = _moment(ctx)
+            if position >= len(run.stages):
+                if _ended(run):
+                    assert run.root is not None
+                    return run.root.result()
+                if self._is_long(ctx, run, tasks):
+                    return (yield from self._continue(ctx, run, tasks, start, continued))
+            stage = run.stages[position]
+            for number in stage.open:
+                if number not in tasks:
+                    tasks[number] = run.steps[number].issue(ctx)
+            self.kept.keep(run)
+            first = yield when_any([tasks[number] for number in stage.open])
+            mine = self.kept.take(ctx.instance_id) is run
+            number = next(number for number in stage.open if tasks[number] is first)
+            seen.append(_answer(run, number, first, _moment(ctx)))
+            if mine and position == len(run.delivered):
+                run.deliver(seen[-1])
+            elif not mine or not _same(run.delivered[position], seen[-1]):
+                if mine:
+                    log.warning("run %s: memory disagrees with history, which wins", ctx.instance_id)
+                    run.loop.evict()
+                run = self._again(ctx, begun, continued, seen)
+
+    def _kept_or_new(
+        self,
+        ctx: WorkflowContext,
+        begun: Moment,
+        continued: Continued | None,
+    ) -> LiveRun:
+        run = self.kept.take(ctx.instance_id)
+        segment = continued.segment if continued else 0
+        if run is not None and continued and run.segment == segment - 1 and run.head == continued.head:
+            run.begin_segment(begun)
+        if run is not None and run.segment == segment and run.begun.at == begun.at:
+            return run
+        if run is not None:
+            log.info("run %s: memory is of another execution, history wins", ctx.instance_id)
+            run.loop.evict()
+        return self._again(ctx, begun, continued, [])
+
+    def _again(
+        self,
+        ctx: WorkflowContext,
+        begun: Moment,
+        continued: Continued | None,
+        seen: list[Answer],
+    ) -> LiveRun:
+        """Bring a fresh run to where the history is; every answer arrives at its own time again."""
+        earlier = self.journal.segments(continued.head) if self.journal and continued else []
+        run = LiveRun(ctx.instance_id, self.make, earlier[0].begun if earlier else begun, self.journal)
+        for number, segment in enumerate(earlier):
+            _replay(run, segment.answers)
+            run.advance()
+            run.begin_segment(earlier[number + 1].begun if number + 1 < len(earlier) else begun)
+        _replay(run, seen)
+        return run
+
+    def _is_long(self, ctx: WorkflowContext, run: LiveRun, tasks: dict[int, Any]) -> bool:
+        """Whether the history is to be cut here: it is long, and every call that is open has yet to be issued."""
+        return (
+            self.journal is not None
+            and not ctx.is_replaying
+            and len(run.delivered) >= self.segment_answers
+            and all(not isinstance(run.steps[number], Call) or number not in tasks for number in run.stages[-1].open)
+        )
+
+    def _continue(
+        self,
+        ctx: WorkflowContext,
+        run: LiveRun,
+        tasks: dict[int, Any],
+        start: dict[str, Any],
+        continued: Continued | None,
+    ) -> Generator[Any, Any, None]:
+        """End this execution; what the engine still has for it goes to the next one."""
+        assert self.journal is not None
+        segment = Segment(run.begun, run.delivered)
+        head = self.journal.append(ctx.instance_id, segment, continued.head if continued else None)
+        next_start = start | {"continued": Continued(segment=run.segment + 1, head=head).model_dump()}
+        run.head = head
+        self.kept.keep(run)
+        ctx.continue_as_new(next_start, save_events=True)
+        # An event that comes in this same turn finds its waiter still here, and would be lost: the input is encoded
+        # when the turn ends, so what arrives until then can be added to it.
+        waiting = [number for number in run.stages[-1].open if number in tasks]
+        while waiting:
+            first = yield when_any([tasks[number] for number in waiting])
+            number = next(number for number in waiting if tasks[number] is first)
+            waiting.remove(number)
+            if isinstance(run.steps[number], Signal | Recover):
+                next_start["continued"]["carried"].append(dump_answer(_answer(run, number, first, run.moment)))
+
+
+def _replay(run: LiveRun, answers: list[Answer]) -> None:
+    for answer in answers:
+        run.advance()
+        run.deliver(answer)
 
 
 def _ended(run: LiveRun) -> bool:
@@ -104,21 +216,18 @@ def _ended(run: LiveRun) -> bool:
         raise
 
 
-def _again(run: LiveRun, seen: list[_Answer]) -> LiveRun:
-    """Bring a fresh run to where the history is; every answer arrives at its own time again."""
-    for answer in seen:
-        run.advance()
-        run.moment = answer.moment
-        run.deliver(answer.number, answer.value, answer.error)
-    return run
+def _same(mine: Answer, theirs: Answer) -> bool:
+    return (mine.number, mine.value, mine.error) == (theirs.number, theirs.value, theirs.error)
 
 
 def _moment(ctx: WorkflowContext) -> Moment:
     return Moment(ctx.current_utc_datetime.replace(tzinfo=UTC), ctx.is_replaying)
 
 
-def _answer(number: int, task: Any, moment: Moment) -> _Answer:
+def _answer(run: LiveRun, number: int, task: Any, moment: Moment) -> Answer:
+    step = run.steps[number]
+    attempt = step.attempt if isinstance(step, Call) else None
     try:
-        return _Answer(number, task.get_result(), None, moment)
+        return Answer(number, task.get_result(), None, moment, attempt)
     except Exception as error:
-        return _Answer(number, None, error, moment)
+        return Answer(number, None, to_value(error), moment, attempt)

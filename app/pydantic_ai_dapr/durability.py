@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from pydantic import TypeAdapter
 from pydantic_ai import Agent
@@ -31,7 +31,7 @@ from pydantic_ai.durable_exec import (
 )
 
 from pydantic_ai_dapr.errors import ErrorValue, rebuild
-from pydantic_ai_dapr.host import Body, Envelope, envelope, opened
+from pydantic_ai_dapr.host import Envelope, OperationBody, envelope
 from pydantic_ai_dapr.loop import InlineExecutor
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.run import LiveRun, current_run
@@ -57,10 +57,9 @@ LAST_REQUEST = "last-model-request"
 
 
 class ActivityExecutor(Protocol):
-    """Where an activity's body is executed, and the messages of a model request are made whole."""
+    """Where an activity is executed, and the messages of a model request are made whole."""
 
-    def execute(self, operation: Operation, body: Body) -> Envelope: ...
-    def confirm(self, instance_id: str, task_id: int) -> None: ...
+    def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope: ...
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope: ...
 
 
@@ -90,9 +89,12 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
         attempt = 1
         while True:
             operation = Operation(run.notes["run_id"], run.instance_id, ordinal, self.kind, label, attempt)
-            answer: Envelope = await run.call(
-                self.name, lambda operation=operation: envelope(operation, payload(ordinal))
-            )
+
+            def issue(operation: Operation = operation) -> Envelope:
+                params = run.offload(payload(ordinal))
+                return envelope(operation, params, segment=run.segment, issued=run.now())
+
+            answer: Envelope = run.resolve(await run.call(self.name, issue, (ordinal, attempt)))
             if "ok" in answer:
                 return self.declared.result_codec.load(answer["ok"])
             error = ErrorValue.model_validate(answer["err"])
@@ -107,7 +109,7 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
         dump = self.declared.parameter_transport.dump
         if not isinstance(params, ModelRequestParams):
             return lambda ordinal: dump(params)
-        last: LastRequest | None = run.notes.get(LAST_REQUEST)
+        before: LastRequest | None = run.notes.get(LAST_REQUEST)
         parameters = parameters_wire(params)
         run.notes[LAST_REQUEST] = LastRequest(run.ordinal + 1, tuple(params.messages), parameters)
         messages = list(params.messages)
@@ -118,7 +120,13 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
             model_request_parameters=params.model_request_parameters,
             run_context=params.run_context,
         )
-        return lambda ordinal: dump(whole) | model_wire(whole, last, parameters)
+
+        def payload(ordinal: int) -> Envelope:
+            # A request refers only to one whose input is in the same history.
+            last = before if before is not None and before.ordinal >= run.first_ordinal else None
+            return dump(whole) | model_wire(whole, last, parameters)
+
+        return payload
 
     def _label(self, params: Any) -> str:
         name: object = getattr(params, "name", None)
@@ -150,18 +158,14 @@ class DaprBackend(RegisteredOperationBackend[Retry]):
             executor = self.executor
             if executor is None:
                 raise RuntimeError(f"activity {name} was called before its runner was started")
-            current = opened(ctx.workflow_id, payload)
 
-            async def body() -> object:
-                wire = payload["params"]
+            async def body(current: Operation, wire: Envelope) -> object:
                 if is_request:
                     wire = await executor.expand(current.instance_id, current.ordinal, wire)
                 params = operation.parameter_transport.load(wire, runtime=None)
                 return operation.result_codec.dump(await operation.handler(params))
 
-            answer = executor.execute(current, body)
-            executor.confirm(current.instance_id, ctx.task_id)
-            return answer
+            return executor.handle(ctx.workflow_id, ctx.task_id, payload, body)
 
         activity.__name__ = name
         self.activities[name] = activity
@@ -191,6 +195,10 @@ class DaprDurability(BaseDurabilityCapability[Any]):
         self._retry = retry or Retry()
         self._backend: DaprBackend | None = None
         self._deps: Deps | None = None
+
+    def for_agent(self, agent: Any) -> DaprDurability:
+        """Bind to the agent, once."""
+        return self if self._agent is agent else cast("DaprDurability", super().for_agent(agent))
 
     def deps_codec(self) -> Deps:
         """How the agent's dependencies cross to a worker."""

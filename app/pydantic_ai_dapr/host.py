@@ -11,26 +11,32 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic_ai.durable_exec import durable_unit_scope
 
+from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.context import operation_scope
 from pydantic_ai_dapr.errors import to_value
+from pydantic_ai_dapr.payloads import PayloadTooLargeError
+from pydantic_ai_dapr.run import PayloadAccess
 from pydantic_ai_dapr.types import Attempt, Operation
 
 Envelope = dict[str, Any]
 AttemptHook = Callable[[Attempt], None]
 Body = Callable[[], Awaitable[object]]
+OperationBody = Callable[[Operation, Any], Awaitable[object]]
 REMEMBERED = 2048
 """Answers of ended operations that are kept for a late second delivery."""
 
 
-def envelope(operation: Operation, params: Envelope) -> Envelope:
-    """An operation with its parameters, as an activity's input."""
+def envelope(operation: Operation, params: Any, *, segment: int = 0, issued: float = 0.0) -> Envelope:
+    """An operation with its parameters, as an activity's input. `issued` is in Unix seconds."""
     return {
+        "segment": segment,
+        "issued": issued,
         "run": operation.run_id,
         "ordinal": operation.ordinal,
         "kind": operation.kind,
@@ -101,6 +107,8 @@ class OperationHost:
         self._on_attempt = on_attempt
         self._lock = threading.Lock()
         self._running: dict[_Key, Future[Envelope]] = {}
+        self._began: dict[_Key, float] = {}
+        self._cancelled: set[_Key] = set()
         self._ended: OrderedDict[_Key, Envelope] = OrderedDict()
 
     def execute(self, operation: Operation, body: Body) -> Envelope:
@@ -113,16 +121,36 @@ class OperationHost:
             joined = running is not None
             if running is None:
                 running = self._running[key] = self._thread.submit(self._run(operation, body))
+                self._began[key] = time.monotonic()
         if joined:
             self._tell(operation, "started", joined=True)
         else:
             running.add_done_callback(lambda done: self._remember(key, done))
-        return running.result()
+        try:
+            return running.result()
+        except CancelledError:
+            # Ended with this process, it is executed again elsewhere; ended with its run, it has an end here.
+            if key not in self._cancelled:
+                raise
+            return error_answer(OperationCancelledError(f"{operation.key} was cancelled: its run has ended"))
 
     def remembers(self, operation: Operation) -> bool:
         """Whether the operation's answer is at hand."""
         with self._lock:
             return _key(operation) in self._ended
+
+    def instances(self, older_than: float) -> set[str]:
+        """The workflows of which something has been running for so many seconds."""
+        with self._lock:
+            return {key.instance_id for key, began in self._began.items() if time.monotonic() - began > older_than}
+
+    def cancel(self, instance_id: str) -> None:
+        """Cancel what runs of a workflow. A synchronous tool's thread can't be stopped; its answer is dropped."""
+        with self._lock:
+            running = {key: future for key, future in self._running.items() if key.instance_id == instance_id}
+            self._cancelled |= running.keys()
+        for future in running.values():
+            future.cancel()
 
     def stop(self) -> None:
         """Cancel what runs."""
@@ -136,7 +164,7 @@ class OperationHost:
                 answer: Envelope = {"ok": await body()}
             outcome = "ok"
         except Exception as error:
-            answer = {"err": to_value(error).model_dump(mode="json", exclude_none=True)}
+            answer = error_answer(error)
         finally:
             self._tell(operation, "ended", outcome=outcome)
         return answer
@@ -144,6 +172,7 @@ class OperationHost:
     def _remember(self, key: _Key, done: Future[Envelope]) -> None:
         with self._lock:
             self._running.pop(key, None)
+            self._began.pop(key, None)
             if not done.cancelled() and done.exception() is None:
                 self._ended[key] = done.result()
                 while len(self._ended) > REMEMBERED:
@@ -171,3 +200,44 @@ class OperationHost:
             at=time.time(),
         )
         self._on_attempt(replace(attempt, outcome=outcome, joined=joined))
+
+
+class OperationCancelledError(Exception):
+    """The operation's run was ended while it was executed."""
+
+
+class StaleDeliveryError(Exception):
+    """The operation was answered before, or its run has ended: nobody waits for this."""
+
+
+class Deliveries:
+    """Executes what the engine delivers: in time, once in this process, and answered when the answer is safe."""
+
+    def __init__(self, operations: OperationHost, confirmations: Confirmations, payloads: PayloadAccess) -> None:
+        self._operations, self._confirmations, self._payloads = operations, confirmations, payloads
+
+    def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope:
+        """The activity's result: an answer as `OperationHost.execute` gives it, or a reference to it.
+
+        `body(operation, params)` executes the operation. Blocks until the turn that asked for it is saved.
+        """
+        operation, segment = opened(instance_id, delivered), delivered["segment"]
+        if self._confirmations.is_answered(instance_id, segment, task_id, delivered["issued"]):
+            answer = error_answer(StaleDeliveryError(f"{operation.key} needs no execution any more"))
+        else:
+            answer = self._operations.execute(operation, lambda: self._body(operation, delivered, body))
+            try:
+                answer = self._payloads.offload(instance_id, answer)
+            except PayloadTooLargeError as error:
+                answer = error_answer(error)
+        self._confirmations.wait(instance_id, segment, task_id)
+        return answer
+
+    async def _body(self, operation: Operation, delivered: Envelope, body: OperationBody) -> object:
+        params = await asyncio.to_thread(self._payloads.resolve, delivered["params"])
+        return await body(operation, params)
+
+
+def error_answer(error: BaseException) -> Envelope:
+    """An error as an operation's answer."""
+    return {"err": to_value(error).model_dump(mode="json", exclude_none=True)}

@@ -10,7 +10,9 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from pydantic_ai_dapr.errors import ErrorValue, rebuild
 from pydantic_ai_dapr.loop import WorkflowEventLoop
+from pydantic_ai_dapr.payloads import Reference
 from pydantic_ai_dapr.types import RECOVER
 
 current_run: contextvars.ContextVar[LiveRun | None] = contextvars.ContextVar("pydantic_ai_dapr.run", default=None)
@@ -26,8 +28,17 @@ class WorkflowContext(Protocol):
     @property
     def is_replaying(self) -> bool: ...
     def call_activity(self, activity: str, /, *, input: object = None) -> Any: ...
+    def call_child_workflow(self, workflow: str, /, *, input: object = None, instance_id: str | None = None) -> Any: ...
     def create_timer(self, fire_at: timedelta, /) -> Any: ...
     def wait_for_external_event(self, name: str, /) -> Any: ...
+    def continue_as_new(self, new_input: Any, /, *, save_events: bool = False) -> None: ...
+
+
+class PayloadAccess(Protocol):
+    """Keeps large payloads out of the history; `journal.Journal` is one."""
+
+    def offload(self, instance_id: str, value: Any) -> Any: ...
+    def resolve(self, value: Any) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -36,6 +47,18 @@ class Moment:
 
     at: datetime
     replaying: bool
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a step was answered, and when: a value, or an error as a value."""
+
+    number: int
+    value: object
+    error: ErrorValue | None
+    moment: Moment
+    attempt: tuple[int, int] | None = None
+    """Of an operation: its ordinal and attempt."""
 
 
 @dataclass
@@ -47,6 +70,8 @@ class Call:
     future: asyncio.Future[Any]
     at: datetime
     reissued: bool = False
+    attempt: tuple[int, int] | None = None
+    """The operation's ordinal and which attempt this is: what the journal remembers of the call."""
 
     @property
     def settled(self) -> bool:
@@ -55,13 +80,24 @@ class Call:
     def issue(self, ctx: WorkflowContext) -> Any:
         return ctx.call_activity(self.name, input=None if ctx.is_replaying else self.payload())
 
-    def deliver(self, value: object, error: Exception | None) -> None:
+    def deliver(self, answer: Answer) -> None:
         if self.future.done():
             return
-        if error is None:
-            self.future.set_result(value)
+        if answer.error is None:
+            self.future.set_result(answer.value)
         else:
-            self.future.set_exception(error)
+            self.future.set_exception(rebuild(answer.error))
+
+
+@dataclass
+class ChildRun(Call):
+    """A child workflow."""
+
+    instance_id: str = ""
+
+    def issue(self, ctx: WorkflowContext) -> Any:
+        value = None if ctx.is_replaying else self.payload()
+        return ctx.call_child_workflow(self.name, input=value, instance_id=self.instance_id)
 
 
 @dataclass
@@ -93,10 +129,29 @@ class Timer:
     def issue(self, ctx: WorkflowContext) -> Any:
         return ctx.create_timer(max(self.alarm.deadline - self.at, timedelta(0)))
 
-    def deliver(self, value: object, error: Exception | None) -> None:
+    def deliver(self, answer: Answer) -> None:
         if not self.alarm.settled:
             self.alarm.fired = True
             self.wake(self.alarm.handle)
+
+
+@dataclass
+class Signal:
+    """Waits for one external event, whose name no other wait of the run has."""
+
+    name: str
+    future: asyncio.Future[Any]
+
+    @property
+    def settled(self) -> bool:
+        return self.future.done()
+
+    def issue(self, ctx: WorkflowContext) -> Any:
+        return ctx.wait_for_external_event(self.name)
+
+    def deliver(self, answer: Answer) -> None:
+        if not self.future.done():
+            self.future.set_result(answer.value)
 
 
 @dataclass
@@ -108,18 +163,17 @@ class Recover:
     def issue(self, ctx: WorkflowContext) -> Any:
         return ctx.wait_for_external_event(RECOVER)
 
-    def deliver(self, value: object, error: Exception | None) -> None:
+    def deliver(self, answer: Answer) -> None:
         self.settled = True
 
 
-Step = Call | Timer | Recover
+Step = Call | Timer | Signal | Recover
 
 
 @dataclass(frozen=True)
 class Stage:
-    """A moment at which the coroutine waited: how many steps there were, and which of them were open."""
+    """A moment at which the coroutine waited, and the steps that were open."""
 
-    steps: int
     open: tuple[int, ...]
 
 
@@ -129,27 +183,35 @@ class LiveRun:
 
     `advance` runs the coroutine until it waits, and records the stage; `deliver` gives a step its answer. What
     was recorded lets a later work item, which sees the same history from its beginning, walk through the stages
-    without running anything again.
+    without running anything again. Steps have numbers that grow over the whole run; stages and answers are those
+    of the current segment, which is one execution of the workflow between two `continue_as_new`.
     """
 
     instance_id: str
     make: Callable[[], Coroutine[Any, Any, Any]]
     moment: Moment
-    steps: list[Step] = field(default_factory=list[Step])
+    payloads: PayloadAccess | None = None
+    steps: dict[int, Step] = field(default_factory=dict[int, Step])
     stages: list[Stage] = field(default_factory=list[Stage])
-    delivered: list[tuple[int, object]] = field(default_factory=list[tuple[int, object]])
+    delivered: list[Answer] = field(default_factory=list[Answer])
+    segment: int = 0
+    head: Reference | None = None
+    """Where the journal has the answers of this segment, once it has been cut."""
     ordinal: int = 0
+    first_ordinal: int = 0
+    """Operations from this one on have their input in this segment's history."""
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     """What operations remember of this run between two calls, e.g. the messages of the last model request."""
 
     def __post_init__(self) -> None:
         self.loop = WorkflowEventLoop(self.now, self._start_timer)
         self.root: asyncio.Task[Any] | None = None
-        self._uuids = 0
+        self.begun = self.moment
+        self._count = self._uuids = 0
         self._recovered: list[object] = []
         self._context = contextvars.Context()
         self._context.run(current_run.set, self)
-        self.steps.append(Recover())
+        self._add(Recover())
 
     def now(self) -> float:
         """The workflow's time, in Unix seconds."""
@@ -169,13 +231,33 @@ class LiveRun:
         """Whether what happens now has happened before, so that nothing of it may be reported again."""
         return self.loop.evicting or self.moment.replaying
 
-    def call(self, name: str, payload: Callable[[], object]) -> asyncio.Future[Any]:
+    def call(
+        self, name: str, payload: Callable[[], object], attempt: tuple[int, int] | None = None
+    ) -> asyncio.Future[Any]:
         """Schedule an activity; the future has its result."""
-        if self.loop.evicting:
-            raise asyncio.CancelledError
-        future = self.loop.create_future()
-        self.steps.append(Call(name, payload, future, self.moment.at))
+        future = self._future()
+        self._add(Call(name, payload, future, self.moment.at, attempt=attempt))
         return future
+
+    def call_child(self, name: str, payload: Callable[[], object], instance_id: str) -> asyncio.Future[Any]:
+        """Start a child workflow; the future has its result."""
+        future = self._future()
+        self._add(ChildRun(name, payload, future, self.moment.at, instance_id=instance_id))
+        return future
+
+    def signal(self, name: str) -> asyncio.Future[Any]:
+        """Wait for the external event `name`, which must be unique in the run; the future has its value."""
+        future = self._future()
+        self._add(Signal(name, future))
+        return future
+
+    def offload(self, value: Any) -> Any:
+        """`value`, or a reference to it where it is too large for the history."""
+        return self.payloads.offload(self.instance_id, value) if self.payloads else value
+
+    def resolve(self, value: Any) -> Any:
+        """What was given to `offload`, here or where an operation was executed."""
+        return self.payloads.resolve(value) if self.payloads else value
 
     def advance(self) -> bool:
         """Run the coroutine until it waits or ends; True when it has ended."""
@@ -184,38 +266,65 @@ class LiveRun:
         self.loop.run_ready()
         if self.root.done():
             return True
-        still_open = tuple(number for number, step in enumerate(self.steps) if not step.settled)
+        still_open = tuple(number for number, step in self.steps.items() if not step.settled)
         if all(isinstance(self.steps[number], Recover) for number in still_open):
             raise RuntimeError(
                 "the agent waits for something that no durable operation will complete; "
                 "do I/O and waiting in tools, or with asyncio.sleep"
             )
-        self.stages.append(Stage(len(self.steps), still_open))
+        self.stages.append(Stage(still_open))
         return False
 
-    def deliver(self, number: int, value: object, error: Exception | None) -> None:
+    def deliver(self, answer: Answer) -> None:
         """Give a step its answer, the first one; `recover` issues again what is open since an earlier work item.
 
         It does so once for each value that it carries: a signal that is repeated, because the first took long, must
         not execute what the first has issued a second time.
         """
-        self.delivered.append((number, value))
-        step = self.steps[number]
-        step.deliver(value, error)
+        self.moment = answer.moment
+        self.delivered.append(answer)
+        step = self.steps[answer.number]
+        step.deliver(answer)
         if isinstance(step, Recover):
-            if value is None or value not in self._recovered:
-                self._recovered.append(value)
+            if answer.value is None or answer.value not in self._recovered:
+                self._recovered.append(answer.value)
                 self._reissue()
-            self.steps.append(Recover())
+            self._add(Recover())
+
+    def begin_segment(self, begun: Moment) -> None:
+        """Go on in the next segment, which issues again what is open and nothing else."""
+        self.segment += 1
+        self.begun = self.moment = begun
+        self.stages, self.delivered = [], []
+        self.steps = {
+            number: step
+            for number, step in self.steps.items()
+            if not step.settled and not (isinstance(step, Call | Timer) and step.reissued)
+        }
+        for step in self.steps.values():
+            if isinstance(step, Call | Timer):
+                step.at = begun.at
+        # The last operation is in the new history only where it is still to be issued.
+        unissued = any(isinstance(step, Call) for step in self.steps.values())
+        self.first_ordinal = self.ordinal if unissued else self.ordinal + 1
 
     def _reissue(self) -> None:
         now = self.moment.at
-        for step in list(self.steps):
-            if isinstance(step, Recover) or step.settled or step.reissued or step.at >= now:
+        for step in list(self.steps.values()):
+            if isinstance(step, Recover | Signal) or step.settled or step.reissued or step.at >= now:
                 continue
-            self.steps.append(replace(step, at=now))
+            self._add(replace(step, at=now))
             step.reissued = True
+
+    def _add(self, step: Step) -> None:
+        self.steps[self._count] = step
+        self._count += 1
+
+    def _future(self) -> asyncio.Future[Any]:
+        if self.loop.evicting:
+            raise asyncio.CancelledError
+        return self.loop.create_future()
 
     def _start_timer(self, delay: float, handle: asyncio.TimerHandle) -> None:
         now = self.moment.at
-        self.steps.append(Timer(Alarm(now + timedelta(seconds=delay), handle), self.loop.wake, now))
+        self._add(Timer(Alarm(now + timedelta(seconds=delay), handle), self.loop.wake, now))

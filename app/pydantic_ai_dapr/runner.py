@@ -5,31 +5,37 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from dapr.conf import settings
 from dapr.ext.workflow import WorkflowRuntime
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 from pydantic_ai import Agent
-from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
+from pydantic_ai.external_events import external_event_scope
+from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, UserContent
+from pydantic_ai.settings import ModelSettings
+from pydantic_ai.tools import DeferredToolResults
 from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_jsonable_python
 
-from pydantic_ai_dapr.client import workflow_name
+from pydantic_ai_dapr.approvals import ASK_ACTIVITY, DurableEventWaiter
+from pydantic_ai_dapr.client import AgentRunClient, run_input_of, workflow_name
 from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.conversations import Conversations, Inputs
-from pydantic_ai_dapr.driver import KeptRuns, drive
+from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.durability import DaprDurability
-from pydantic_ai_dapr.host import AttemptHook, Body, Envelope, OperationHost
+from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, LoopThread, OperationBody, OperationHost
+from pydantic_ai_dapr.journal import Journal
+from pydantic_ai_dapr.outputs import OutputCodec
 from pydantic_ai_dapr.run import current_run
-from pydantic_ai_dapr.taskhub import TaskHub
 from pydantic_ai_dapr.types import (
     HistoryEvent,
-    Operation,
+    RunEvent,
     RunFailedError,
     RunInput,
     RunStatus,
@@ -42,7 +48,72 @@ Deps = TypeVar("Deps")
 Output = TypeVar("Output")
 FOLLOW_SECONDS = 0.1
 CALL_SECONDS = 5.0
+PATIENCE_SECONDS = 0.5
+WATCH_SECONDS = 1.0
 HISTORY_READS = 10
+
+_prompt: TypeAdapter[str | list[UserContent] | None] = TypeAdapter(str | list[UserContent] | None)
+_usage = TypeAdapter(RunUsage)
+_limits = TypeAdapter(UsageLimits)
+_deferred = TypeAdapter(DeferredToolResults)
+
+
+class _SharedRuntime:
+    """The connection of this process to one sidecar, ended with the last agent that uses it."""
+
+    def __init__(self, address: tuple[str, int], runtime: Any, users: int) -> None:
+        self._address, self._runtime, self._users = address, runtime, users
+        self._lock = threading.Lock()
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                _connected.discard(self._address)
+                self._runtime.shutdown()
+
+
+_connected: set[tuple[str, int]] = set()
+
+
+def start_together(runners: Sequence[DaprWorkflowAgentRunner[Any, Any]]) -> None:
+    """Host several agents on one sidecar: it hands any of their work to this process, which must know them all.
+
+    Raises ValueError where two have one name or their sidecars differ, and RuntimeError where this process is
+    connected to that sidecar already.
+    """
+    addresses = {runner.address for runner in runners}
+    names = [runner.name for runner in runners]
+    if len(addresses) != 1 or len(set(names)) != len(names):
+        raise ValueError(f"agents that start together need one sidecar and a name each, not {addresses} and {names}")
+    (address,) = addresses
+    if address in _connected:
+        raise RuntimeError(
+            f"this process hosts an agent on the sidecar {address[0]}:{address[1]} already; "
+            "start all agents of a sidecar at once with start_together([…])"
+        )
+    first = runners[0]
+    if first.api_token:
+        setattr(settings, "DAPR_API_TOKEN", first.api_token)  # noqa: B010  # the SDK reads it there; untyped
+    runtime: Any = WorkflowRuntime(
+        host=address[0],
+        port=str(address[1]),
+        maximum_concurrent_activity_work_items=first.concurrency,
+        maximum_concurrent_orchestration_work_items=first.concurrency,
+        maximum_thread_pool_workers=first.concurrency + 8,
+    )
+
+    def keep_answer(ctx: object, asked: dict[str, Any]) -> dict[str, Any]:
+        return asked
+
+    runtime.register_activity(keep_answer, name=ASK_ACTIVITY)
+    for runner in runners:
+        runner.host_on(runtime)
+    runtime.start()
+    _connected.add(address)
+    shared = _SharedRuntime(address, runtime, len(runners))
+    for runner in runners:
+        runner.started(shared)
 
 
 @dataclass(frozen=True)
@@ -54,104 +125,189 @@ class RunResult(Generic[Output]):
     usage: RunUsage
     messages: list[ModelMessage]
 
+    @property
+    def final_response(self) -> str:
+        """The output as text."""
+        return self.output if isinstance(self.output, str) else str(to_jsonable_python(self.output))
+
+    @property
+    def iterations(self) -> int:
+        """How many model requests the run made."""
+        return self.usage.requests
+
+
+class RunHandle(Generic[Output]):
+    """A run that was started: follow it, wait for it, answer it or end it, from this process or another."""
+
+    def __init__(self, runner: DaprWorkflowAgentRunner[Any, Output], run_id: str) -> None:
+        self._runner, self.run_id = runner, run_id
+
+    def __str__(self) -> str:
+        return self.run_id
+
+    def status(self) -> RunStatus | None:
+        """The run's state."""
+        return self._runner.status(self.run_id)
+
+    def result(self, timeout: float = 60.0) -> RunResult[Output]:
+        """Wait for the result. Raises RunFailedError where the run ended without one, and TimeoutError."""
+        return self._runner.wait(self.run_id, timeout)
+
+    def events(self, poll_interval: float = FOLLOW_SECONDS) -> Iterator[RunEvent]:
+        """What the run does, from its beginning to its end."""
+        return self._runner.client.follow(self.run_id, poll_interval)
+
+    def approve(self, tool_call_id: str, *, approved: bool = True, message: str | None = None) -> None:
+        """Decide a tool call that waits for approval."""
+        self._runner.client.approve(self.run_id, tool_call_id, approved=approved, message=message)
+
+    def cancel(self) -> None:
+        """End the run, and cancel the tools that it runs at this moment."""
+        self._runner.client.terminate(self.run_id)
+
 
 class DaprWorkflowAgentRunner(Generic[Deps, Output]):
     """Once `schedule` has returned, the run survives the loss of this process and goes on wherever a worker is.
 
     Every model request and tool call is an activity: one that completed is not executed again. `max_iterations`
-    bounds the model requests of a run. The agent must have the capability `DaprDurability`. The sidecar is found at
-    `host` and `port` (default: Dapr's environment variables); `api_token` is the sidecar's API token.
+    bounds the model requests of a run. An agent without the capability `DaprDurability` gets it. The sidecar is
+    found at `host` and `port` (default: Dapr's environment variables); `api_token` is its API token, `state_store`
+    the store for what is too large for a workflow's history (default: the only one that can hold workflows).
+    `kept_runs` suspended runs are kept in memory, `concurrency` operations are executed at a time, and `on_attempt`
+    hears of every execution.
     """
 
     def __init__(
         self,
-        name: str,
         agent: Agent[Deps, Output],
-        max_iterations: int = 25,
         *,
-        host: str = "127.0.0.1",
-        port: int | None = None,
+        name: str | None = None,
+        host: str | None = None,
+        port: int | str | None = None,
+        max_iterations: int = 25,
+        state_store: str | None = None,
         api_token: str | None = None,
         kept_runs: int = 256,
-        on_attempt: AttemptHook | None = None,
         concurrency: int = 100,
+        on_attempt: AttemptHook | None = None,
+        segment_answers: int = SEGMENT_ANSWERS,
     ) -> None:
-        self.name, self.agent, self.max_iterations = name, agent, max_iterations
-        self._port = port or int(settings.DAPR_GRPC_PORT)
-        self._host, self._concurrency = host, concurrency
-        self._token = api_token or os.environ.get("DAPR_API_TOKEN")
-        self._durability = _durability_of(agent)
-        self._kept = KeptRuns(kept_runs)
+        chosen = name or agent.name
+        if not chosen:
+            raise ValueError("a durable agent needs a name, under which its runs are found again: pass name=…")
+        self.name, self.agent, self.max_iterations = chosen, agent, max_iterations
+        self.address = (host or "127.0.0.1", int(port or settings.DAPR_GRPC_PORT))
+        self.concurrency = concurrency
+        self.api_token = api_token or os.environ.get("DAPR_API_TOKEN")
+        found = DaprDurability.from_agent(agent)
+        self._durability = found or DaprDurability(name=chosen).for_agent(agent)
+        self._added: list[Any] = [] if found else [self._durability]
+        self._outputs = OutputCodec(agent.output_type)
+        self._kept, self._segment_answers = KeptRuns(kept_runs), segment_answers
         self._on_attempt = on_attempt
-        self._hub = TaskHub(host, self._port, self._token)
+        self._stopped = threading.Event()
+        self.client = AgentRunClient(
+            chosen, host=self.address[0], port=self.address[1], api_token=self.api_token, state_store=state_store
+        )
+        self._hub = self.client.hub
+        self._journal = Journal(self.client.payloads, self._history, self._patiently)
         self._operations: OperationHost | None = None
         self._confirmations: Confirmations | None = None
-        self._runtime: WorkflowRuntime | None = None
+        self._asking: LoopThread | None = None
+        self._runtime: _SharedRuntime | None = None
 
     def start(self) -> None:
-        """Connect to the sidecar, and execute runs until `shutdown`."""
-        if self._token:
-            setattr(settings, "DAPR_API_TOKEN", self._token)  # noqa: B010  # the SDK reads it there; untyped
+        """Connect to the sidecar, and execute runs until `shutdown`.
+
+        Raises RuntimeError where another agent of this process is hosted on the same sidecar: see `start_together`.
+        """
+        start_together([self])
+
+    def started(self, runtime: _SharedRuntime) -> None:
+        """Hold on to the connection, and watch what runs."""
+        self._runtime = runtime
+        threading.Thread(target=self._watch, args=(self._operations,), daemon=True).start()
+
+    def host_on(self, runtime: Any) -> None:
+        """Register the agent's workflow and activities."""
+        self._stopped.clear()
         backend = self._durability.get_durable_operation_backend()
         self._operations = OperationHost(self._on_attempt)
-        self._confirmations = Confirmations(lambda instance_id: self._hub.saved_up_to(instance_id, CALL_SECONDS))
+        self._confirmations = Confirmations(lambda instance_id: self._hub.saved(instance_id, CALL_SECONDS))
+        self._asking = LoopThread("pydantic-ai-dapr-questions")
         conversations = Conversations(1024, self._model_inputs)
-        backend.executor = _Executor(self._operations, conversations, self._confirmations)
-        runtime: Any = WorkflowRuntime(
-            host=self._host,
-            port=str(self._port),
-            maximum_concurrent_activity_work_items=self._concurrency,
-            maximum_concurrent_orchestration_work_items=self._concurrency,
-            maximum_thread_pool_workers=self._concurrency + 8,
-        )
+        deliveries = Deliveries(self._operations, self._confirmations, self._journal)
+        backend.executor = _Executor(deliveries, conversations)
         runtime.register_workflow(self._workflow(), name=workflow_name(self.name))
         for activity_name, activity in backend.activities.items():
             runtime.register_activity(activity, name=activity_name)
-        runtime.start()
-        self._runtime = runtime
 
     def shutdown(self) -> None:
         """Stop executing runs; they go on in another worker."""
+        self._stopped.set()
         if self._confirmations is not None:
             self._confirmations.stop()
             self._confirmations = None
         if self._runtime is not None:
-            self._runtime.shutdown()
+            self._runtime.release()
             self._runtime = None
         if self._operations is not None:
             self._operations.stop()
             self._operations = None
+        if self._asking is not None:
+            self._asking.stop()
+            self._asking = None
         self._kept.clear()
-        self._hub.close()
+        self.client.close()
 
     def schedule(
         self,
-        prompt: str | None = None,
+        prompt: str | Sequence[UserContent] | None = None,
         *,
         deps: Deps | None = None,
-        message_history: list[ModelMessage] | None = None,
+        message_history: Sequence[ModelMessage] | None = None,
+        model: str | None = None,
+        instructions: str | None = None,
+        model_settings: ModelSettings | None = None,
+        usage_limits: UsageLimits | None = None,
+        deferred_tool_results: DeferredToolResults | None = None,
+        conversation_id: str | None = None,
+        metadata: dict[str, JsonValue] | None = None,
         run_id: str | None = None,
         timeout: float = 10.0,
-    ) -> str:
-        """Start a run and return its id, within `timeout` seconds.
+    ) -> RunHandle[Output]:
+        """Start a run and return its handle, within `timeout` seconds. The arguments are those of `Agent.run`.
 
-        Raises TypeError where `deps` can't be carried, RunExistsError where the id is taken, and
-        WorkflowUnavailableError where the sidecar does not answer: then whether the run started is unknown.
+        `model` is a model's name, or a key of the durability's `models`. Raises TypeError where an argument can't be
+        carried, RunExistsError where the id is taken, and WorkflowUnavailableError where the sidecar does not answer:
+        then whether the run started is unknown.
         """
         run_id = run_id or uuid.uuid4().hex
-        history = ModelMessagesTypeAdapter.dump_python(message_history, mode="json") if message_history else None
         run_input = RunInput(
             run_id=run_id,
-            prompt=prompt,
+            prompt=_prompt.dump_python(
+                prompt if prompt is None or isinstance(prompt, str) else list(prompt), mode="json"
+            ),
             deps=self._durability.deps_codec().dump(deps),
-            message_history=history,
+            message_history=_dumped(ModelMessagesTypeAdapter, list(message_history) if message_history else None),
+            model=model,
+            instructions=instructions,
+            model_settings=to_jsonable_python(model_settings) if model_settings else None,
+            usage_limits=_dumped(_limits, usage_limits),
+            deferred_tool_results=_dumped(_deferred, deferred_tool_results),
+            conversation_id=conversation_id,
+            metadata=metadata,
         )
-        self._hub.start(run_id, workflow_name(self.name), run_input.model_dump(mode="json"), timeout)
-        return run_id
+        self.client.start_new(run_id, run_input, timeout=timeout)
+        return RunHandle(self, run_id)
+
+    def handle(self, run_id: str) -> RunHandle[Output]:
+        """The handle of a run that was started before, here or elsewhere."""
+        return RunHandle(self, run_id)
 
     def status(self, run_id: str) -> RunStatus | None:
         """The run's state, or None where there is no such run."""
-        return self._hub.status(run_id, CALL_SECONDS)
+        return self.client.status(run_id)
 
     def wait(self, run_id: str, timeout: float = 60.0) -> RunResult[Output]:
         """The result of a run. Raises RunFailedError where it ended without one, and TimeoutError."""
@@ -161,114 +317,223 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             if status is not None and status.is_terminal:
                 return self._result(status)
             if time.monotonic() > deadline:
-                seen = status.status if status else "unknown"
-                raise TimeoutError(f"run {run_id} did not end within {timeout:g} s; it was {seen} when last seen")
+                raise TimeoutError(_not_yet(run_id, status, timeout))
             time.sleep(FOLLOW_SECONDS)
 
     def run_sync(
         self,
-        prompt: str | None = None,
+        prompt: str | Sequence[UserContent] | None = None,
+        session_id: str | None = None,
         *,
-        deps: Deps | None = None,
-        message_history: list[ModelMessage] | None = None,
         run_id: str | None = None,
-        timeout: float = 60.0,
+        workflow_id: str | None = None,
+        timeout: float = 300.0,
+        **arguments: Any,
     ) -> RunResult[Output]:
-        """Start a run and wait for its result."""
-        run_id = self.schedule(prompt, deps=deps, message_history=message_history, run_id=run_id)
-        return self.wait(run_id, timeout)
+        """Start a run and wait for its result. `session_id` is the conversation's id, `workflow_id` another name of
+        `run_id`; the other arguments are those of `schedule`."""
+        handle = self.schedule(prompt, conversation_id=session_id, run_id=run_id or workflow_id, **arguments)
+        return handle.result(timeout)
 
     async def run(
         self,
-        prompt: str | None = None,
+        prompt: str | Sequence[UserContent] | None = None,
+        session_id: str | None = None,
         *,
-        deps: Deps | None = None,
-        message_history: list[ModelMessage] | None = None,
         run_id: str | None = None,
-        timeout: float = 60.0,  # noqa: ASYNC109  # the same names as `run_sync`
+        workflow_id: str | None = None,
+        timeout: float = 300.0,  # noqa: ASYNC109  # the same names as `run_sync`
+        **arguments: Any,
     ) -> RunResult[Output]:
         """Start a run and wait for its result, without blocking the event loop."""
         return await asyncio.to_thread(
-            self.run_sync, prompt, deps=deps, message_history=message_history, run_id=run_id, timeout=timeout
+            self.run_sync, prompt, session_id, run_id=run_id or workflow_id, timeout=timeout, **arguments
         )
 
-    def _workflow(self) -> Any:
-        async def agent_run(run_input: RunInput) -> dict[str, Any]:
-            run = current_run.get()
-            assert run is not None
-            run.notes["run_id"] = run_input.run_id
-            history = run_input.message_history
+    async def run_async(
+        self,
+        user_message: str | Sequence[UserContent] | None = None,
+        session_id: str | None = None,
+        *,
+        workflow_id: str | None = None,
+        poll_interval: float = 0.5,
+        **arguments: Any,
+    ) -> AsyncIterator[dict[str, Any]]:
+        """Start a run, and tell what it does until it has ended: `workflow_started`, operations, `workflow_completed`,
+        `workflow_failed` or `workflow_terminated`."""
+        handle = await asyncio.to_thread(
+            lambda: self.schedule(user_message, conversation_id=session_id, run_id=workflow_id, **arguments)
+        )
+        run_id = handle.run_id
+        yield {"type": "workflow_started", "workflow_id": run_id, "session_id": session_id}
+        events = handle.events(poll_interval)
+        while (event := await asyncio.to_thread(lambda: next(events, None))) is not None:
+            told = {"workflow_id": run_id} | event.model_dump(mode="json", exclude_none=True)
+            if event.type == "run_completed":
+                result = self._result(
+                    RunStatus(
+                        run_id=run_id, status="completed", created_at=event.at, updated_at=event.at, output=event.output
+                    )
+                )
+                told |= {
+                    "final_response": result.final_response,
+                    "iterations": result.iterations,
+                    "status": "completed",
+                }
+            if event.type.startswith("run_"):
+                told["type"] = "workflow_" + event.type.removeprefix("run_")
+            yield told
+
+    def get_workflow_status(self, workflow_id: str) -> dict[str, Any] | None:
+        """The run's state as plain data."""
+        status = self.status(workflow_id)
+        return status.model_dump(mode="json") if status else None
+
+    def terminate_workflow(self, workflow_id: str) -> None:
+        """End the run, and cancel the tools that it runs at this moment."""
+        self.client.terminate(workflow_id)
+
+    def purge_workflow(self, workflow_id: str) -> None:
+        """Remove an ended run from the state store."""
+        self.client.purge(workflow_id)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether this process executes runs."""
+        return self._runtime is not None
+
+    async def _agent_run(self, run_input: RunInput) -> dict[str, Any]:
+        """What the workflow runs: the agent, as it is."""
+        run = current_run.get()
+        assert run is not None
+        run.notes["run_id"] = run_input.run_id
+        asking = self._asking
+        with external_event_scope(DurableEventWaiter(lambda ask: _running(asking).submit(ask))):
             result = await self.agent.run(
-                run_input.prompt,
-                deps=self._durability.deps_codec().load(run_input.deps),
-                message_history=ModelMessagesTypeAdapter.validate_python(history) if history else None,
-                usage_limits=UsageLimits(request_limit=self.max_iterations),
+                _prompt.validate_python(run_input.prompt),
+                deps=cast("Deps", self._durability.deps_codec().load(run_input.deps)),
+                message_history=_loaded(ModelMessagesTypeAdapter, run_input.message_history),
+                model=run_input.model,
+                instructions=run_input.instructions,
+                model_settings=cast("ModelSettings | None", run_input.model_settings),
+                usage_limits=_loaded(_limits, run_input.usage_limits) or UsageLimits(request_limit=self.max_iterations),
+                deferred_tool_results=_loaded(_deferred, run_input.deferred_tool_results),
+                conversation_id=run_input.conversation_id,
+                metadata=run_input.metadata,
+                capabilities=self._added or None,
                 infer_name=False,
             )
-            return {
-                "output": to_jsonable_python(result.output),
+        return run.offload(
+            {
+                **self._outputs.dump(result.output),
                 "usage": to_jsonable_python(result.usage),
                 "messages": ModelMessagesTypeAdapter.dump_python(result.all_messages(), mode="json"),
             }
+        )
 
-        def workflow(ctx: Any, payload: dict[str, Any]) -> Generator[Any, Any, Any]:
-            run_input = RunInput.model_validate(payload)
-            return (yield from drive(ctx, lambda: agent_run(run_input), self._kept))
+    def _workflow(self) -> Any:
+        def workflow(ctx: Any, start: dict[str, Any]) -> Generator[Any, Any, Any]:
+            async def main() -> dict[str, Any]:
+                return await self._agent_run(run_input_of(start, self._journal))
+
+            return (
+                yield from drive(
+                    ctx, main, self._kept, start=start, journal=self._journal, segment_answers=self._segment_answers
+                )
+            )
 
         return workflow
 
     def _result(self, status: RunStatus) -> RunResult[Output]:
         if status.status != "completed" or not isinstance(status.output, dict):
             raise RunFailedError(status)
-        output_type = cast("type[Output]", self.agent.output_type)
         return RunResult(
             run_id=status.run_id,
-            output=TypeAdapter(output_type).validate_python(status.output["output"]),
-            usage=TypeAdapter(RunUsage).validate_python(status.output["usage"]),
+            output=self._outputs.load(status.output),
+            usage=_usage.validate_python(status.output["usage"]),
             messages=ModelMessagesTypeAdapter.validate_python(status.output["messages"]),
         )
 
-    async def _history(self, instance_id: str) -> list[HistoryEvent]:
+    def _patiently(self, action: Callable[[], Any]) -> Any:
+        """Repeat what the sidecar can't do now: to fail would fail the run. After `shutdown` the work is dropped."""
+        told = False
+        while True:
+            try:
+                return action()
+            except WorkflowUnavailableError as error:
+                if not told:
+                    told = True
+                    log.warning("the state store doesn't answer, trying again: %s", error)
+            if self._stopped.wait(PATIENCE_SECONDS):
+                raise _DroppedWork
+
+    def _watch(self, operations: OperationHost) -> None:
+        """Cancel operations whose run has ended: nobody waits for their answer."""
+        while not self._stopped.wait(WATCH_SECONDS):
+            for instance_id in operations.instances(older_than=WATCH_SECONDS):
+                try:
+                    status = self._hub.status(instance_id, CALL_SECONDS, payloads=False)
+                except WorkflowUnavailableError:
+                    break
+                if status is not None and status.is_terminal:
+                    operations.cancel(instance_id)
+
+    def _history(self, instance_id: str) -> list[HistoryEvent]:
         """The run's history; a read may meet a state that is being written, and is then repeated."""
         for _ in range(HISTORY_READS - 1):
             try:
-                return await asyncio.to_thread(self._hub.history, instance_id, CALL_SECONDS)
+                return self._hub.history(instance_id, CALL_SECONDS)
             except WorkflowUnavailableError as error:
                 log.info("run %s: reading the history again: %s", instance_id, error)
-                await asyncio.sleep(FOLLOW_SECONDS)
-        return await asyncio.to_thread(self._hub.history, instance_id, CALL_SECONDS)
+                self._stopped.wait(FOLLOW_SECONDS)
+        return self._hub.history(instance_id, CALL_SECONDS)
 
     async def _model_inputs(self, instance_id: str) -> Inputs:
         names = self._durability.get_durable_operation_backend().model_activities
-        events = await self._history(instance_id)
         inputs: dict[int, dict[str, Any]] = {}
-        for event in events:
+        for event in await asyncio.to_thread(self._history, instance_id):
             if event.type == "taskScheduled" and event.name in names and isinstance(event.input, dict):
                 envelope = cast("dict[str, Any]", event.input)
-                inputs[envelope["ordinal"]] = envelope["params"]
+                inputs[envelope["ordinal"]] = await asyncio.to_thread(self._journal.resolve, envelope["params"])
         return inputs
+
+
+class _DroppedWork(BaseException):
+    """Ends a work item without an answer: the engine gives it to another worker."""
 
 
 @dataclass(frozen=True)
 class _Executor:
-    """Where this runner's activities run, their messages are made whole, and their answers wait for their turn."""
+    """Where this runner's activities are executed, and their messages made whole."""
 
-    operations: OperationHost
+    deliveries: Deliveries
     conversations: Conversations
-    confirmations: Confirmations
 
-    def execute(self, operation: Operation, body: Body) -> Envelope:
-        return self.operations.execute(operation, body)
-
-    def confirm(self, instance_id: str, task_id: int) -> None:
-        self.confirmations.wait(instance_id, task_id)
+    def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope:
+        return self.deliveries.handle(instance_id, task_id, delivered, body)
 
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
         return await self.conversations.expand(instance_id, ordinal, wire)
 
 
-def _durability_of(agent: Agent[Any, Any]) -> DaprDurability:
-    found = DaprDurability.from_agent(agent)
-    if found is None:
-        raise ValueError("the agent is not durable; make it with Agent(…, capabilities=[DaprDurability()])")
-    return found
+def _running(thread: LoopThread | None) -> LoopThread:
+    if thread is None:
+        raise _DroppedWork
+    return thread
+
+
+def _dumped(adapter: TypeAdapter[Any], value: Any) -> Any:
+    return None if value is None else adapter.dump_python(value, mode="json")
+
+
+def _loaded(adapter: TypeAdapter[Any], value: Any) -> Any:
+    return None if value is None else adapter.validate_python(value)
+
+
+def _not_yet(run_id: str, status: RunStatus | None, timeout: float) -> str:
+    text = (
+        f"run {run_id} did not end within {timeout:g} s; it was {status.status if status else 'unknown'} when last seen"
+    )
+    if status is not None and status.status == "stalled":
+        text += ". A stalled run waits for a worker whose code fits its history, or a larger --max-body-size"
+    return text

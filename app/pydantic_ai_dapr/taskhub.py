@@ -10,16 +10,22 @@ history has neither inputs nor results, so this speaks the same protocol through
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import dapr.ext.workflow._durabletask.internal.orchestrator_service_pb2_grpc as stubs
 import dapr.ext.workflow._durabletask.internal.protos as pb
 import grpc
+from dapr.proto import api_v1 as runtime
+from dapr.proto import common_v1 as common
+from dapr.proto.runtime.v1.dapr_pb2_grpc import DaprStub
 from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import StringValue
 from pydantic import JsonValue
 
+from pydantic_ai_dapr.confirmation import Saved
+from pydantic_ai_dapr.journal import continued_of
 from pydantic_ai_dapr.types import (
     HistoryEvent,
     RunError,
@@ -62,6 +68,7 @@ class TaskHub:
         ]
         self._channel = grpc.insecure_channel(f"{host}:{port}", options=options)
         self._stub = stubs.TaskHubSidecarServiceStub(self._channel)
+        self._dapr = DaprStub(self._channel)
         self._metadata = (("dapr-api-token", api_token),) if api_token else ()
 
     def start(self, instance_id: str, workflow: str, value: JsonValue, timeout: float) -> None:
@@ -95,6 +102,17 @@ class TaskHub:
             error=_failure(state.failureDetails) if state.HasField("failureDetails") else None,
         )
 
+    def instance_ids(self, timeout: float) -> Iterator[str]:
+        """The ids of all workflows, asked for page by page."""
+        token = ""
+        while True:
+            request = pb.ListInstanceIDsRequest(continuationToken=token or None)
+            answer = self._call(self._stub.ListInstanceIDs, request, timeout)
+            yield from answer.instanceIds
+            token = answer.continuationToken
+            if not token:
+                return
+
     def raise_event(self, instance_id: str, name: str, value: JsonValue, timeout: float) -> None:
         """Raise an external event, without data where `value` is None."""
         data = None if value is None else StringValue(value=json.dumps(value))
@@ -110,8 +128,8 @@ class TaskHub:
         answer = self._call(self._stub.GetInstanceHistory, request, timeout)
         return [_event(number, event) for number, event in enumerate(answer.events)]
 
-    def saved_up_to(self, instance_id: str, timeout: float) -> int | None:
-        """The number of the last task in a workflow's saved history; None where it has ended or there is none."""
+    def saved(self, instance_id: str, timeout: float) -> Saved | None:
+        """How far a workflow's saved history goes; None where there is none of that id."""
         request = pb.GetInstanceHistoryRequest(instanceId=instance_id)
         try:
             answer = self._call(self._stub.GetInstanceHistory, request, timeout)
@@ -120,13 +138,48 @@ class TaskHub:
             if isinstance(cause, grpc.RpcError) and cause.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
-        for event in reversed(answer.events):
-            if event.HasField("executionCompleted"):
-                return None
-            if event.HasField("taskScheduled"):
-                # The tasks of one turn are in the order of their numbers.
-                return event.eventId
-        return -1
+        segment, last, answered, ended = -1, -1, list[int](), False
+        for event in answer.events:
+            match event.WhichOneof("eventType"):
+                case "executionStarted":
+                    continued = continued_of(_json(event.executionStarted.input.value))
+                    segment = continued.segment if continued else 0
+                case "taskScheduled":
+                    # The tasks of one turn are in the order of their numbers.
+                    last = event.eventId
+                case "taskCompleted":
+                    answered.append(event.taskCompleted.taskScheduledId)
+                case "taskFailed":
+                    answered.append(event.taskFailed.taskScheduledId)
+                case "executionCompleted":
+                    ended = True
+                case _:
+                    pass
+        return Saved(segment, last, frozenset(answered), ended)
+
+    def save_state(self, store: str, key: str, value: bytes, timeout: float) -> None:
+        """Write a value of the app's own to a state store."""
+        item = common.StateItem(key=key, value=value)
+        self._call(self._dapr.SaveState, runtime.SaveStateRequest(store_name=store, states=[item]), timeout)
+
+    def read_state(self, store: str, key: str, timeout: float) -> bytes | None:
+        """A value of the app's own, or None where there is none."""
+        answer = self._call(self._dapr.GetState, runtime.GetStateRequest(store_name=store, key=key), timeout)
+        return bytes(answer.data) or None
+
+    def delete_state(self, store: str, key: str, timeout: float) -> None:
+        """Remove a value of the app's own."""
+        self._call(self._dapr.DeleteState, runtime.DeleteStateRequest(store_name=store, key=key), timeout)
+
+    def state_stores(self, timeout: float) -> list[str]:
+        """The names of the sidecar's state stores that can hold workflows."""
+        answer = self._call(self._dapr.GetMetadata, runtime.GetMetadataRequest(), timeout)
+        return [one.name for one in answer.registered_components if "ACTOR" in one.capabilities]
+
+    def purge(self, instance_id: str, timeout: float) -> None:
+        """Remove an ended workflow and its children from the state store."""
+        request = pb.PurgeInstancesRequest(instanceId=instance_id, recursive=True)
+        self._call(self._stub.PurgeInstances, request, timeout)
 
     def close(self) -> None:
         """Close the connection."""
@@ -140,6 +193,34 @@ class TaskHub:
             if code == grpc.StatusCode.ALREADY_EXISTS or "already exists" in details:
                 raise RunExistsError(details) from error
             raise WorkflowUnavailableError(f"the sidecar answered {code.name}: {details[:300]}") from error
+
+
+class SidecarValues:
+    """The app's own values in the sidecar's state store: `store`, or the only one that can hold workflows.
+
+    Every call ends within `timeout` (seconds). Raises WorkflowUnavailableError, and ValueError where there is more
+    than one such store and none was named.
+    """
+
+    def __init__(self, hub: TaskHub, store: str | None, timeout: float) -> None:
+        self._hub, self._store, self._timeout = hub, store, timeout
+
+    def write(self, key: str, value: bytes) -> None:
+        self._hub.save_state(self._name(), key, value, self._timeout)
+
+    def read(self, key: str) -> bytes | None:
+        return self._hub.read_state(self._name(), key, self._timeout)
+
+    def delete(self, key: str) -> None:
+        self._hub.delete_state(self._name(), key, self._timeout)
+
+    def _name(self) -> str:
+        if self._store is None:
+            names = self._hub.state_stores(self._timeout)
+            if len(names) != 1:
+                raise ValueError(f"the sidecar has the state stores {names}; name one of them with state_store=…")
+            self._store = names[0]
+        return self._store
 
 
 def _time(value: Timestamp) -> datetime:

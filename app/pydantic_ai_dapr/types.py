@@ -22,17 +22,24 @@ class RunInput(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     run_id: str
-    prompt: str | None = None
+    prompt: str | list[JsonValue] | None = None
     deps: JsonValue = None
     message_history: list[JsonValue] | None = None
+    model: str | None = None
+    instructions: str | None = None
+    model_settings: dict[str, JsonValue] | None = None
+    usage_limits: dict[str, JsonValue] | None = None
+    deferred_tool_results: dict[str, JsonValue] | None = None
+    conversation_id: str | None = None
+    metadata: dict[str, JsonValue] | None = None
     trace: dict[str, str] = Field(default_factory=dict)
     """W3C trace context of the caller, so that one trace spans the run wherever it is executed."""
 
 
 class RunError(BaseModel):
-    """Why a run failed: the exception's type and message."""
+    """Why a run or an operation failed: the exception's type and message."""
 
-    model_config = ConfigDict(frozen=True)
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     type: str
     message: str
@@ -68,6 +75,29 @@ class HistoryEvent(BaseModel):
     name: str | None = None
     input: JsonValue = None
     result: JsonValue = None
+    error: RunError | None = None
+
+
+class RunEvent(BaseModel):
+    """Something a run did: an operation's attempt started, completed or failed, or the run itself ended."""
+
+    model_config = ConfigDict(frozen=True)
+
+    type: Literal[
+        "operation_started",
+        "operation_completed",
+        "operation_failed",
+        "run_completed",
+        "run_failed",
+        "run_terminated",
+    ]
+    run_id: str
+    at: datetime
+    ordinal: int | None = None
+    kind: Kind | None = None
+    name: str | None = None
+    attempt: int | None = None
+    output: JsonValue = None
     error: RunError | None = None
 
 

@@ -7,12 +7,14 @@ from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
-from pydantic import TypeAdapter
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
-from pydantic_ai_dapr import Attempt, DaprDurability, DaprWorkflowAgentRunner, Operation, RunInput
+from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner, RunInput
+from pydantic_ai_dapr.confirmation import Confirmations, Saved
 from pydantic_ai_dapr.conversations import Conversations, Inputs
-from pydantic_ai_dapr.host import Body, Envelope, OperationHost
+from pydantic_ai_dapr.host import Deliveries, Envelope, OperationBody, OperationHost
+from pydantic_ai_dapr.journal import Journal, continued_of
+from pydantic_ai_dapr.payloads import Payloads
 
 from tests.support.workflow_engine import Engine
 
@@ -23,24 +25,39 @@ class Worker:
 
     runner: DaprWorkflowAgentRunner[Any, Any]
     engine: Engine
+    values: Values
     attempts: list[Attempt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.host = OperationHost(self.attempts.append)
+        self.deliveries = Deliveries(
+            OperationHost(self.attempts.append), Confirmations(self._saved), Payloads(self.values)
+        )
         self.conversations = Conversations(8, self._inputs)
 
-    def execute(self, operation: Operation, body: Body) -> Envelope:
-        return self.host.execute(operation, body)
-
-    def confirm(self, instance_id: str, task_id: int) -> None:
-        assert any(event.kind == "scheduled" and event.id == task_id for event in self.engine.history)
+    def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope:
+        return self.deliveries.handle(instance_id, task_id, delivered, body)
 
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
         return await self.conversations.expand(instance_id, ordinal, wire)
 
+    def _saved(self, instance_id: str) -> Saved:
+        scheduled = [event.id for event in self.engine.history if event.kind == "scheduled"]
+        answered = frozenset(event.id for event in self.engine.history if event.kind == "completed")
+        continued = continued_of(self.engine.input)
+        return Saved(continued.segment if continued else 0, max(scheduled, default=-1), answered, self.engine.ended)
+
     async def _inputs(self, instance_id: str) -> Inputs:
+        payloads = Payloads(self.values)
         scheduled = [event.value for event in self.engine.history if event.kind == "scheduled"]
-        return {value["ordinal"]: value["params"] for value in scheduled if value["kind"] == "model"}
+        return {value["ordinal"]: payloads.resolve(value["params"]) for value in scheduled if value["kind"] == "model"}
+
+
+class Values(dict[str, bytes]):
+    """A state store in memory."""
+
+    write = dict[str, bytes].__setitem__
+    read = dict[str, bytes].get
+    delete = dict[str, bytes].__delitem__
 
 
 @dataclass
@@ -52,25 +69,31 @@ class DurableRun:
     deps: Any = None
     kept_runs: int = 8
     max_iterations: int = 25
+    segment_answers: int = 100
 
     def __post_init__(self) -> None:
+        self.values = Values()
         self.runner = DaprWorkflowAgentRunner(
-            "agent", self.agent, self.max_iterations, port=1, kept_runs=self.kept_runs
+            self.agent,
+            name="agent",
+            max_iterations=self.max_iterations,
+            port=1,
+            kept_runs=self.kept_runs,
+            segment_answers=self.segment_answers,
         )
-        durability = DaprDurability.from_agent(self.agent)
-        assert durability is not None
+        durability = self.runner._durability  # pyright: ignore[reportPrivateUsage]
         self.backend = durability.get_durable_operation_backend()
         run_input = RunInput(run_id="run-1", prompt=self.prompt, deps=durability.deps_codec().dump(self.deps))
-        payload = json.loads(run_input.model_dump_json())
+        self.runner._journal = Journal(Payloads(self.values), lambda instance_id: [])  # pyright: ignore[reportPrivateUsage]
         workflow = self.runner._workflow()  # pyright: ignore[reportPrivateUsage]
-        self.engine = Engine(lambda ctx: workflow(ctx, payload))
+        self.engine = Engine(workflow, input=json.loads(run_input.model_dump_json()))
         self.attempts: list[Attempt] = []
         self.replace_worker()
 
     def replace_worker(self) -> None:
         """Forget what a process would have in memory."""
         self.runner._kept.clear()  # pyright: ignore[reportPrivateUsage]
-        self.worker = Worker(self.runner, self.engine, self.attempts)
+        self.worker = Worker(self.runner, self.engine, self.values, self.attempts)
         self.backend.executor = self.worker
 
     def serve(self, name: str, value: Any) -> Any:
@@ -84,7 +107,7 @@ class DurableRun:
     def finish(self) -> tuple[Any, list[ModelMessage]]:
         """Output and messages of the run, brought to its end."""
         result = self.engine.run_on(self.serve) if self.engine.history else self.engine.run(self.serve)
-        output = TypeAdapter[Any](self.agent.output_type).validate_python(result["output"])
+        output = self.runner._outputs.load(result)  # pyright: ignore[reportPrivateUsage]
         return output, ModelMessagesTypeAdapter.validate_python(result["messages"])
 
 

@@ -6,6 +6,7 @@ Dapr keeps them in its scheduler, so that a test can lose them all.
 
 from __future__ import annotations
 
+import json
 from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from dapr.ext.workflow._durabletask import task
 from dapr.ext.workflow._durabletask.internal import protos as pb
 
 BEGAN = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)  # as the SDK gives it
-Workflow = Callable[[Any], Generator[Any, Any, Any]]
+Workflow = Callable[..., Generator[Any, Any, Any]]
 Handler = Callable[[str, Any], Any]
 
 
@@ -47,12 +48,22 @@ class Context:
     asked: list[Event] = field(default_factory=list)
     waiting: dict[str, deque[task.CompletableTask[Any]]] = field(default_factory=dict)
     buffered: dict[str, deque[Any]] = field(default_factory=dict)
+    next_input: Any = None
 
     def call_activity(self, activity: str, /, *, input: object = None) -> task.CompletableTask[Any]:
         return self._ask("scheduled", activity, input)
 
+    def call_child_workflow(
+        self, workflow: str, /, *, input: object = None, instance_id: str | None = None
+    ) -> task.CompletableTask[Any]:
+        return self._ask("scheduled", workflow, input)
+
     def create_timer(self, fire_at: timedelta, /) -> task.CompletableTask[Any]:
         return self._ask("timer", "", fire_at)
+
+    def continue_as_new(self, new_input: Any, /, *, save_events: bool = False) -> None:
+        assert save_events
+        self.next_input = new_input
 
     def wait_for_external_event(self, name: str, /) -> task.CompletableTask[Any]:
         waiter: task.CompletableTask[Any] = task.CompletableTask()
@@ -95,18 +106,21 @@ class Engine:
 
     workflow: Workflow
     instance_id: str = "run-1"
+    input: Any = None
+    executions: int = 1
     history: list[Event] = field(default_factory=list)
     inbox: list[Event] = field(default_factory=list)
     wakeups: dict[int, Event] = field(default_factory=dict)
     result: Any = None
     ended: bool = False
+    _now: datetime = BEGAN
 
-    def turn(self) -> None:
+    def turn(self, now: datetime | None = None) -> None:
         """One work item: the whole history again, then what is in the inbox."""
-        now = BEGAN + timedelta(seconds=len(self.history) + 1)
+        self._now = now = (now or self._now) + timedelta(seconds=1)
         new = [Event("turn", value=now), *self.inbox]
-        context = Context(self.instance_id, self.history)
-        generator = self.workflow(context)
+        self._context = context = Context(self.instance_id, self.history)
+        generator = self.workflow(context) if self.input is None else self.workflow(context, self.input)
         waits: Any = None
         begun = False
         for number, event in enumerate([*self.history, *new]):
@@ -115,10 +129,13 @@ class Engine:
             if not begun:
                 begun = True
                 waits = self._resume(generator, None)
-            while not self.ended and waits.is_complete:
+            while not self.ended and waits is not None and waits.is_complete:
                 waits = self._resume(generator, waits)
             if self.ended:
                 break
+        if context.next_input is not None:
+            self._continue(context, now)
+            return
         asked = context.asked[sum(event.kind in ("scheduled", "timer") for event in self.history) :]
         self.history += [*new, *asked]
         self.wakeups |= {event.id: event for event in asked}
@@ -128,8 +145,19 @@ class Engine:
         try:
             return generator.send(waited.get_result() if waited is not None else None)
         except StopIteration as stop:
-            self.ended, self.result = True, stop.value
+            if self._context.next_input is None:
+                self.ended, self.result = True, stop.value
             return None
+
+    def _continue(self, context: Context, now: datetime) -> None:
+        """Begin again with an empty history, in the same work item; what was being executed is forgotten."""
+        self.input = json.loads(json.dumps(context.next_input))
+        self.history, self.wakeups = [], {}
+        self.executions += 1
+        self.inbox = [
+            Event("raised", name=name, value=value) for name, values in context.buffered.items() for value in values
+        ]
+        self.turn(now)
 
     def serve(self, number: int, handler: Handler) -> None:
         """Run one wake-up, and put its answer into the inbox."""
@@ -150,6 +178,10 @@ class Engine:
     def signal(self, token: str | None = None) -> None:
         """Raise `recover`."""
         self.inbox.append(Event("raised", name="recover", value=token))
+
+    def awaited(self) -> set[str]:
+        """The external events that the workflow waits for, but for `recover`."""
+        return {name for name, waiters in self._context.waiting.items() if waiters} - {"recover"}
 
     def run(self, handler: Handler) -> Any:
         """From the beginning to the end, without a fault."""

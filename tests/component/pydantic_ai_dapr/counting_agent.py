@@ -39,7 +39,7 @@ def build(step_seconds: float) -> Agent[int, str]:
 
 
 def runner(port: int, token: str, step_seconds: float, on_attempt: Any = None) -> DaprWorkflowAgentRunner[int, str]:
-    return DaprWorkflowAgentRunner(NAME, build(step_seconds), port=port, api_token=token, on_attempt=on_attempt)
+    return DaprWorkflowAgentRunner(build(step_seconds), name=NAME, port=port, api_token=token, on_attempt=on_attempt)
 
 
 def main(port: str, token: str, step_seconds: str, attempts: str) -> None:

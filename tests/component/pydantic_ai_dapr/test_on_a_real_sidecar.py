@@ -88,7 +88,7 @@ def test_a_run_that_cannot_succeed_is_failed_with_its_cause(stack: DaprStack) ->
     def breaks() -> str:
         raise PermissionError("not yours")
 
-    runner = DaprWorkflowAgentRunner("failing", agent, port=stack.sidecars[0].grpc_port, api_token=API_TOKEN)
+    runner = DaprWorkflowAgentRunner(agent, name="failing", port=stack.sidecars[0].grpc_port, api_token=API_TOKEN)
     runner.start()
     try:
         with pytest.raises(RunFailedError, match="not yours") as failed:

@@ -1,16 +1,18 @@
-"""No answer is given before the turn that asked for it is saved."""
+"""No answer is given before the turn that asked for it is saved, and none to a segment that has ended."""
 
 from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from pydantic_ai_dapr import WorkflowUnavailableError, confirmation
-from pydantic_ai_dapr.confirmation import Confirmations
+from pydantic_ai_dapr.confirmation import Confirmations, Saved
 
 pytestmark = pytest.mark.unit
+LONG_AGO = 0.0
 
 
 @pytest.fixture(autouse=True)
@@ -20,29 +22,29 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Histories:
-    """Says in turn what each read of the history finds."""
+    """Says in turn what each read of the history finds: the last task of segment 0, or what it is given."""
 
-    def __init__(self, *found: int | Exception | None) -> None:
-        self.found: Iterator[int | Exception | None] = iter(found)
+    def __init__(self, *found: int | Saved | Exception | None) -> None:
+        self.found: Iterator[int | Saved | Exception | None] = iter(found)
         self.reads = 0
 
-    def __call__(self, instance_id: str) -> int | None:
+    def __call__(self, instance_id: str) -> Saved | None:
         self.reads += 1
         found = next(self.found)
         if isinstance(found, Exception):
             raise found
-        return found
+        return Saved(0, found) if isinstance(found, int) else found
 
 
 def test_a_saved_turns_answer_is_given_at_once() -> None:
     histories = Histories(3)
-    Confirmations(histories).wait("run-1", 3)
+    Confirmations(histories).wait("run-1", 0, 3)
     assert histories.reads == 1
 
 
 def test_the_answer_waits_for_a_turn_that_is_not_saved_yet() -> None:
     histories = Histories(-1, 2, WorkflowUnavailableError("half-written"), 4)
-    Confirmations(histories).wait("run-1", 3)
+    Confirmations(histories).wait("run-1", 0, 3)
     assert histories.reads == 4
 
 
@@ -50,19 +52,19 @@ def test_what_is_known_to_be_saved_is_not_read_again() -> None:
     histories = Histories(5)
     confirmations = Confirmations(histories)
     for task_id in (5, 4, 3):
-        confirmations.wait("run-1", task_id)
+        confirmations.wait("run-1", 0, task_id)
     assert histories.reads == 1
 
 
-def test_no_answer_waits_for_a_workflow_that_has_ended() -> None:
-    Confirmations(Histories(None)).wait("run-1", 3)
+def test_no_answer_waits_for_a_workflow_that_is_gone() -> None:
+    Confirmations(Histories(None)).wait("run-1", 0, 3)
 
 
 def test_what_one_workflow_saved_says_nothing_of_another() -> None:
     histories = Histories(9, -1, 1)
     confirmations = Confirmations(histories)
-    confirmations.wait("run-1", 9)
-    confirmations.wait("run-2", 1)
+    confirmations.wait("run-1", 0, 9)
+    confirmations.wait("run-2", 0, 1)
     assert histories.reads == 3
 
 
@@ -70,22 +72,78 @@ def test_only_so_many_workflows_are_remembered() -> None:
     histories = Histories(1, 1, 1)
     confirmations = Confirmations(histories, limit=1)
     for instance_id in ("run-1", "run-2", "run-1"):
-        confirmations.wait(instance_id, 1)
+        confirmations.wait(instance_id, 0, 1)
     assert histories.reads == 3
+
+
+def test_a_new_segments_answer_waits_for_that_segment() -> None:
+    histories = Histories(Saved(0, 130), Saved(1, -1), Saved(1, 2))
+    Confirmations(histories).wait("run-1", 1, 2)
+    assert histories.reads == 3
+
+
+@pytest.mark.parametrize("late", [Saved(1, 40), Saved(0, 2, ended=True)])
+def test_an_answer_to_a_segment_that_has_ended_is_never_given(
+    late: Saved, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(confirmation, "STALE_PAUSE_SECONDS", 0.001)
+    reads = threading.Semaphore(0)
+
+    def saved(instance_id: str) -> Saved:
+        reads.release()
+        return late
+
+    confirmations = Confirmations(saved)
+    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 0, 3))
+    with caplog.at_level(logging.WARNING):
+        waiting.start()
+        for _ in range(3):
+            assert reads.acquire(timeout=5)
+        assert waiting.is_alive()
+        confirmations.stop()
+        waiting.join(5)
+    assert not waiting.is_alive()
+    assert "task 3 of segment 0 comes too late" in caplog.text
+
+
+def test_an_ended_runs_answer_is_given_where_the_history_asks_for_it() -> None:
+    Confirmations(Histories(Saved(0, 3, ended=True))).wait("run-1", 0, 3)
+
+
+@pytest.mark.parametrize(
+    ("saved", "answered"),
+    [
+        (Saved(0, 5, frozenset({3})), True),
+        (Saved(0, 5, frozenset({2})), False),
+        (Saved(0, 2), False),
+        (Saved(1, 1), True),
+        (Saved(0, 5, ended=True), True),
+        (None, True),
+        (WorkflowUnavailableError("not now"), False),
+    ],
+)
+def test_a_late_delivery_is_looked_up(saved: Saved | Exception | None, answered: bool) -> None:
+    assert Confirmations(Histories(saved)).is_answered("run-1", 0, 3, LONG_AGO) is answered
+
+
+def test_a_delivery_in_time_is_not_looked_up() -> None:
+    histories = Histories()
+    assert not Confirmations(histories).is_answered("run-1", 0, 3, time.time())
+    assert histories.reads == 0
 
 
 def test_a_wait_that_lasts_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(confirmation, "TELL_AFTER_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
-        Confirmations(Histories(-1, -1, -1, 7)).wait("run-1", 7)
+        Confirmations(Histories(-1, -1, -1, 7)).wait("run-1", 0, 7)
     assert [record.getMessage() for record in caplog.records] == [
         "run run-1: task 7 has ended, but the turn that asked for it isn't saved"
     ]
 
 
 def test_stopping_ends_every_wait() -> None:
-    confirmations = Confirmations(lambda instance_id: -1)
-    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 1))
+    confirmations = Confirmations(lambda instance_id: Saved(0, -1))
+    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 0, 1))
     waiting.start()
     confirmations.stop()
     waiting.join(5)

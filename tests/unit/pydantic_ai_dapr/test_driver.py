@@ -6,26 +6,31 @@ import asyncio
 import random
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_ai_dapr.driver import KeptRuns, drive
+from pydantic_ai_dapr.journal import Journal
+from pydantic_ai_dapr.payloads import Payloads
 from pydantic_ai_dapr.run import LiveRun, current_run
 
+from tests.support.durable_agents import Values
 from tests.support.workflow_engine import Engine, Event, NonDeterminismError
 
 pytestmark = pytest.mark.unit
 
 Program = tuple[Any, ...]
-"""`("op", n)`, `("sleep", seconds)`, `("seq", …)`, `("par", …)`, `("first", …)`."""
+"""`("op", n)`, `("sleep", seconds)`, `("answer", n)`, `("seq", …)`, `("par", …)`."""
 
 
 def leaves() -> st.SearchStrategy[Program]:
     return st.one_of(
         st.tuples(st.just("op"), st.integers(0, 99)),
         st.tuples(st.just("sleep"), st.floats(0.1, 50)),
+        st.tuples(st.just("answer"), st.integers(0, 99)),
     )
 
 
@@ -42,6 +47,8 @@ async def interpret(program: Program, operate: Callable[[int], Coroutine[Any, An
         return await operate(body)
     if kind == "sleep":
         return await asyncio.sleep(body if current() else 0)
+    if kind == "answer":
+        return await external_answer(body)
     if kind == "par":
         return await asyncio.gather(*(interpret(part, operate) for part in body))
     return [await interpret(part, operate) for part in body]
@@ -58,6 +65,11 @@ async def durable_operation(number: int) -> int:
     return await run.call("operate", lambda: {"ordinal": ordinal, "number": number})
 
 
+async def external_answer(number: int) -> int:
+    run = current()
+    return number * 3 if run is None else await run.signal(f"answer {number} {run.uuid()}")
+
+
 async def plain_operation(number: int) -> int:
     return number * 2
 
@@ -67,11 +79,20 @@ class Worker:
     """Executes operations, and refuses to execute one whose result is in the history."""
 
     kept: KeptRuns
+    segment_answers: int = 100
+    journal: Journal = field(default_factory=lambda: Journal(Payloads(Values()), lambda instance_id: []))
     completed: dict[int, int] = field(default_factory=dict)
     executions: list[int] = field(default_factory=list)
 
     def workflow(self, program: Program) -> Callable[[Any], Any]:
-        return lambda ctx: drive(ctx, lambda: interpret(program, durable_operation), self.kept)
+        return lambda ctx, start: drive(
+            ctx,
+            lambda: interpret(program, durable_operation),
+            self.kept,
+            start=start,
+            journal=self.journal,
+            segment_answers=self.segment_answers,
+        )
 
     def __call__(self, name: str, value: dict[str, int]) -> int:
         self.executions.append(value["ordinal"])
@@ -86,14 +107,20 @@ class Worker:
 
 
 @settings(max_examples=300, deadline=None)
-@given(program=PROGRAMS, seed=st.integers(0, 2**32), kept=st.sampled_from([0, 1, 8]))
+@given(
+    program=PROGRAMS,
+    seed=st.integers(0, 2**32),
+    kept=st.sampled_from([0, 1, 8]),
+    segment_answers=st.sampled_from([1, 2, 5, 100]),
+)
 def test_a_run_ends_as_without_faults_and_repeats_nothing_that_completed(
-    program: Program, seed: int, kept: int
+    program: Program, seed: int, kept: int, segment_answers: int
 ) -> None:
     chance = random.Random(seed)
-    worker = Worker(KeptRuns(kept))
-    engine = Engine(worker.workflow(program))
+    worker = Worker(KeptRuns(kept), segment_answers)
+    engine = Engine(worker.workflow(program), input={"program": "…"})
     engine.turn()
+    answered: set[str] = set()
     epoch = 0
     for _ in range(500):
         if engine.ended:
@@ -113,6 +140,11 @@ def test_a_run_ends_as_without_faults_and_repeats_nothing_that_completed(
                 continue
             engine.serve(number, worker)
             worker.note(engine)
+        for name in sorted(engine.awaited() - answered):
+            if chance.random() < 0.3:
+                answered.add(name)
+                event = Event("raised", name=name, value=int(name.split()[1]) * 3)
+                engine.inbox.insert(chance.randint(0, len(engine.inbox)), event)
         if engine.inbox:
             engine.turn()
     assert engine.ended
@@ -122,13 +154,13 @@ def test_a_run_ends_as_without_faults_and_repeats_nothing_that_completed(
 def test_without_a_fault_every_operation_is_executed_once() -> None:
     worker = Worker(KeptRuns(1))
     program: Program = ("seq", (("op", 1), ("par", (("op", 2), ("op", 3))), ("op", 4)))
-    assert Engine(worker.workflow(program)).run(worker) == [2, [4, 6], 8]
+    assert Engine(worker.workflow(program), input={"program": "…"}).run(worker) == [2, [4, 6], 8]
     assert sorted(worker.executions) == [1, 2, 3, 4]
 
 
 def test_recover_issues_open_operations_and_timers_again() -> None:
     worker = Worker(KeptRuns(1))
-    engine = Engine(worker.workflow(("par", (("op", 1), ("sleep", 5.0)))))
+    engine = Engine(worker.workflow(("par", (("op", 1), ("sleep", 5.0)))), input={"program": "…"})
     engine.turn()
     assert len(engine.wakeups) == 2
     engine.fail_over()
@@ -140,7 +172,7 @@ def test_recover_issues_open_operations_and_timers_again() -> None:
 
 def test_recover_does_not_issue_what_this_work_item_has_issued() -> None:
     worker = Worker(KeptRuns(1))
-    engine = Engine(worker.workflow(("op", 1)))
+    engine = Engine(worker.workflow(("op", 1)), input={"program": "…"})
     engine.inbox.append(Event("raised", name="recover"))
     engine.turn()
     assert len(engine.wakeups) == 1
@@ -149,7 +181,7 @@ def test_recover_does_not_issue_what_this_work_item_has_issued() -> None:
 @pytest.mark.parametrize(("first", "second", "issued"), [("1", "1", 1), ("1", "2", 2), (None, None, 2)])
 def test_a_signal_that_is_repeated_issues_nothing_twice(first: str | None, second: str | None, issued: int) -> None:
     worker = Worker(KeptRuns(1))
-    engine = Engine(worker.workflow(("op", 1)))
+    engine = Engine(worker.workflow(("op", 1)), input={"program": "…"})
     engine.turn()
     engine.fail_over(first)
     engine.turn()
@@ -187,12 +219,12 @@ def test_an_error_of_an_activity_reaches_the_coroutine(kept: int) -> None:
 
     table = KeptRuns(kept)
     engine = Engine(lambda ctx: drive(ctx, survives, table))
-    assert engine.run(fails) == "survived TaskFailedError"
+    assert engine.run(fails) == "survived OperationFailedError"
 
 
 def test_where_memory_and_history_disagree_history_wins() -> None:
     worker = Worker(KeptRuns(1))
-    engine = Engine(worker.workflow(("seq", (("op", 1), ("op", 2)))))
+    engine = Engine(worker.workflow(("seq", (("op", 1), ("op", 2)))), input={"program": "…"})
     engine.turn()
     before = list(engine.history)
     wakeups = dict(engine.wakeups)
@@ -273,3 +305,82 @@ def test_the_least_recently_used_run_is_unwound() -> None:
     assert len(kept) == 2
     kept.clear()
     assert unwound == ["a", "b", "c"]
+
+
+def test_a_timer_keeps_its_deadline_when_the_history_is_cut() -> None:
+    worker = Worker(KeptRuns(1), segment_answers=1)
+    engine = Engine(worker.workflow(("par", (("sleep", 50.0), ("op", 1)))), input={"program": "…"})
+    engine.turn()
+    began = engine.history[0].value
+    engine.serve(next(number for number, event in engine.wakeups.items() if event.kind == "scheduled"), worker)
+    engine.turn()
+    assert engine.executions == 2
+    (timer,) = engine.wakeups.values()
+    assert engine.history[0].value + timer.value == began + timedelta(seconds=50)
+
+
+def test_a_cut_history_waits_for_what_is_being_executed() -> None:
+    worker = Worker(KeptRuns(1), segment_answers=1)
+    engine = Engine(worker.workflow(("par", (("op", 1), ("op", 2)))), input={"program": "…"})
+    engine.turn()
+    engine.serve(next(iter(engine.wakeups)), worker)
+    engine.turn()
+    assert (engine.executions, engine.ended) == (1, False)
+
+
+def test_an_answer_that_comes_while_the_history_is_cut_is_not_lost() -> None:
+    worker = Worker(KeptRuns(1), segment_answers=1)
+    engine = Engine(worker.workflow(("par", (("op", 1), ("answer", 2)))), input={"program": "…"})
+    engine.turn()
+    (name,) = engine.awaited()
+    engine.serve(next(iter(engine.wakeups)), worker)
+    engine.inbox.append(Event("raised", name=name, value=6))
+    engine.turn()
+    assert engine.executions == 2
+    assert engine.result == [2, 6]
+
+
+@pytest.mark.parametrize("kept", [0, 1])
+def test_a_run_of_many_segments_keeps_its_history_short(kept: int) -> None:
+    worker = Worker(KeptRuns(kept), segment_answers=10)
+    program: Program = ("seq", tuple(("op", number) for number in range(200)))
+    engine = Engine(worker.workflow(program), input={"program": "…"})
+    assert engine.run(worker) == [number * 2 for number in range(200)]
+    assert engine.executions == 20
+    assert len(worker.executions) == 200
+    assert len(engine.history) <= 40
+
+
+def test_a_shorter_limit_cuts_no_history_that_is_longer_already() -> None:
+    program: Program = ("seq", tuple(("op", number) for number in range(20)))
+    worker = Worker(KeptRuns(1), segment_answers=100)
+    engine = Engine(worker.workflow(program), input={"program": "…"})
+    engine.turn()
+    for _ in range(10):
+        engine.serve(next(iter(engine.wakeups)), worker)
+        worker.note(engine)
+        engine.turn()
+    deployed = Worker(KeptRuns(1), segment_answers=4, completed=worker.completed)
+    engine.workflow = deployed.workflow(program)
+    assert engine.run_on(deployed) == [number * 2 for number in range(20)]
+    assert engine.executions > 1
+
+
+def test_every_worker_sees_the_same_times() -> None:
+    async def looks() -> list[float]:
+        times: list[float] = []
+        for number in range(9):
+            await durable_operation(number)
+            times.append(asyncio.get_running_loop().time())
+            await asyncio.sleep(number)
+        return times
+
+    def seen(kept: int) -> list[float]:
+        table, journal = KeptRuns(kept), Journal(Payloads(Values()), lambda instance_id: [])
+        workflow = lambda ctx, start: drive(ctx, looks, table, start=start, journal=journal, segment_answers=4)  # noqa: E731
+        engine = Engine(workflow, input={"program": "…"})
+        result = engine.run(lambda name, value: 0)
+        assert engine.executions == 5
+        return result
+
+    assert seen(0) == seen(1)

@@ -275,9 +275,23 @@ def test_dependencies_that_cannot_be_carried_are_refused_with_a_remedy() -> None
         DurableRun(agent, deps=print)
 
 
-def test_an_agent_without_durability_is_refused_with_what_to_do() -> None:
-    with pytest.raises(ValueError, match=r"capabilities=\[DaprDurability\(\)\]"):
-        DaprWorkflowAgentRunner("agent", Agent(script(["done"])))
+def test_an_agent_without_durability_gets_it() -> None:
+    agent = Agent(script([("double", {"number": 21})], ["done"]), name="plain")
+
+    @agent.tool_plain
+    def double(number: int) -> int:
+        return number * 2
+
+    run = DurableRun(agent)
+    output, messages = run.finish()
+    assert output == "done"
+    assert comparable(messages) == comparable(agent.run_sync("go").all_messages())
+    assert [attempt.name for attempt in run.attempts if attempt.phase == "started"] == ["model", "double", "model"]
+
+
+def test_a_durable_agent_needs_a_name() -> None:
+    with pytest.raises(ValueError, match="pass name="):
+        DaprWorkflowAgentRunner(Agent(script(["done"])))
 
 
 def test_what_a_tool_returns_is_in_the_messages() -> None:

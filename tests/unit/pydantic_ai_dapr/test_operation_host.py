@@ -113,3 +113,22 @@ def test_stopping_ends_what_runs() -> None:
         hosting.stop()
         with pytest.raises(CancelledError):
             running.result(5)
+
+
+def test_what_runs_for_a_run_that_was_ended_is_cancelled() -> None:
+    hosting, entered = OperationHost(), threading.Event()
+
+    async def body() -> None:
+        entered.set()
+        await asyncio.Event().wait()
+
+    with ThreadPoolExecutor(1) as pool:
+        running = pool.submit(hosting.execute, operation(), body)
+        assert entered.wait(5)
+        assert hosting.instances(older_than=0) == {operation().instance_id}
+        hosting.cancel("another run")
+        assert not running.done()
+        hosting.cancel(operation().instance_id)
+        assert running.result(5)["err"]["type"] == "OperationCancelledError"
+    assert hosting.instances(older_than=0) == set()
+    hosting.stop()
