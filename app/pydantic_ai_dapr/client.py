@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -22,7 +23,10 @@ from pydantic_ai_dapr.types import (
     RunInput,
     RunStatus,
     Status,
+    WorkflowUnavailableError,
 )
+
+log = logging.getLogger(__name__)
 
 STATE_SECONDS = 10.0
 PAYLOAD = "payload"
@@ -154,8 +158,14 @@ class AgentRunClient:
         """
         told: set[tuple[str, int, int]] = set()
         while True:
-            status = self.status(run_id)
-            for event in operations_of(self.history(run_id)) if status is not None else []:
+            try:
+                status = self.status(run_id)
+                events = operations_of(self.history(run_id)) if status is not None else []
+            except WorkflowUnavailableError as error:
+                log.info("run %s: asking again: %s", run_id, error)
+                time.sleep(poll_interval)
+                continue
+            for event in events:
                 key = (event.type, event.ordinal or 0, event.attempt or 0)
                 if key not in told:
                     told.add(key)

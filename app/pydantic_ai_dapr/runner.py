@@ -310,14 +310,21 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         return self.client.status(run_id)
 
     def wait(self, run_id: str, timeout: float = 60.0) -> RunResult[Output]:
-        """The result of a run. Raises RunFailedError where it ended without one, and TimeoutError."""
-        deadline = time.monotonic() + timeout
+        """The result of a run. Raises RunFailedError where it ended without one, and TimeoutError.
+
+        A sidecar that doesn't answer for a while is asked again.
+        """
+        deadline, status, silent = time.monotonic() + timeout, None, ""
         while True:
-            status = self.status(run_id)
-            if status is not None and status.is_terminal:
-                return self._result(status)
+            try:
+                status = self.client.status(run_id, payloads=False)
+                if status is not None and status.is_terminal:
+                    whole = self.client.status(run_id)
+                    return self._result(whole or status)
+            except WorkflowUnavailableError as error:
+                silent = f" ({error})"
             if time.monotonic() > deadline:
-                raise TimeoutError(_not_yet(run_id, status, timeout))
+                raise TimeoutError(_not_yet(run_id, status, timeout) + silent)
             time.sleep(FOLLOW_SECONDS)
 
     def run_sync(

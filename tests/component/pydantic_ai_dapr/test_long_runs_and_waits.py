@@ -1,0 +1,273 @@
+"""Runs that are long, large, or wait for people, on a real sidecar at its default limits."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic_ai import Agent
+from pydantic_ai.capabilities import HandleDeferredToolCalls
+from pydantic_ai.external_events import ExternalEventError, wait_for_external_event
+from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
+from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai_dapr import (
+    Attempt,
+    DaprWorkflowAgentRunner,
+    PayloadTooLargeError,
+    RunFailedError,
+    WaitForApproval,
+    start_together,
+)
+from pydantic_ai_dapr.client import operations_of
+
+from tests.component.dapr_stack import API_TOKEN, DaprStack, dapr_stack, until
+
+pytestmark = pytest.mark.component
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[DaprStack]:
+    with dapr_stack(tmp_path) as made:
+        yield made
+
+
+def calling(tool: str, times: int, **arguments: Any) -> FunctionModel:
+    """A model that calls a tool so many times, then says what the last call returned."""
+
+    def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        made = sum(isinstance(message, ModelResponse) for message in messages)
+        if made < times:
+            return ModelResponse(parts=[ToolCallPart(tool, arguments, tool_call_id=f"call-{made}")])
+        returned = [part for message in messages for part in message.parts if isinstance(part, ToolReturnPart)]
+        return ModelResponse(parts=[TextPart(f"{len(returned)} calls, the last: {str(returned[-1].content)[:40]}")])
+
+    return FunctionModel(answer)
+
+
+@contextmanager
+def hosted(agent: Agent[Any, Any], stack: DaprStack, **options: Any) -> Iterator[DaprWorkflowAgentRunner[Any, Any]]:
+    port = stack.sidecars[-1].grpc_port
+    runner = DaprWorkflowAgentRunner(agent, port=port, api_token=API_TOKEN, max_iterations=1000, **options)
+    runner.start()
+    try:
+        yield runner
+    finally:
+        runner.shutdown()
+
+
+def counting(steps: int) -> Agent[Any, Any]:
+    agent = Agent(calling("count", steps), name="long")
+
+    @agent.tool_plain
+    async def count() -> str:
+        return "counted"
+
+    return agent
+
+
+def test_a_long_run_goes_on_in_segments_and_in_another_worker(stack: DaprStack) -> None:
+    attempts: list[Attempt] = []
+    with hosted(counting(40), stack, on_attempt=attempts.append, segment_answers=12) as first:
+        handle = first.schedule("go")
+        until("half of the run", lambda: len(attempts) > 80)
+    with hosted(counting(40), stack, on_attempt=attempts.append, segment_answers=12) as second:
+        result = second.wait(handle.run_id)
+        assert result.output == "40 calls, the last: counted"
+        assert len(second.client.hub.history(handle.run_id, 5)) < 60
+        events = list(second.handle(handle.run_id).events())
+        assert Counter(event.type for event in events) == Counter(
+            operation_started=81, operation_completed=81, run_completed=1
+        )
+        assert [event.ordinal for event in events if event.type == "operation_completed"] == list(range(1, 82))
+        ended = Counter(attempt.ordinal for attempt in attempts if attempt.outcome == "ok")
+        assert sum(count - 1 for count in ended.values()) <= 1  # the one that was in hand when the worker stopped
+        second.purge_workflow(handle.run_id)
+        assert second.status(handle.run_id) is None
+
+
+def test_payloads_larger_than_the_message_limit_are_kept_beside_the_history(stack: DaprStack) -> None:
+    agent = Agent(calling("fetch", 1), name="large")
+
+    @agent.tool_plain
+    def fetch() -> str:
+        return "x" * 6_000_000
+
+    with hosted(agent, stack) as runner:
+        result = runner.run_sync("y" * 5_000_000)
+        assert result.output == "1 calls, the last: " + "x" * 40
+        assert len(str(result.messages[0].parts[0].content)) == 5_000_000
+        raw = runner.client.hub.history(result.run_id, 5)
+        assert sum(len(event.model_dump_json()) for event in raw) < 50_000
+        whole = runner.client.history(result.run_id)
+        assert sum(len(event.model_dump_json()) for event in whole) > 11_000_000
+
+
+def test_what_is_too_large_to_be_kept_is_refused_by_name(stack: DaprStack) -> None:
+    agent = Agent(calling("fetch", 1), name="huge")
+
+    @agent.tool_plain
+    def fetch() -> str:
+        return "x" * 70_000_000
+
+    with hosted(agent, stack) as runner:
+        with pytest.raises(PayloadTooLargeError, match="keep such data in a store of your own"):
+            runner.schedule("y" * 70_000_000)
+        with pytest.raises(RunFailedError, match="PayloadTooLargeError"):
+            runner.run_sync("go")
+
+
+def refunding(**options: Any) -> Agent[Any, Any]:
+    agent = Agent(calling("refund", 1, amount=5), name="desk", **options)
+
+    @agent.tool_plain(requires_approval=True)
+    def refund(amount: int) -> str:
+        return f"refunded {amount}"
+
+    return agent
+
+
+@pytest.mark.parametrize(
+    ("decide", "output"),
+    [
+        (lambda client, run: client.approve(run, "call-0"), "1 calls, the last: refunded 5"),
+        (
+            lambda client, run: client.approve(run, "call-0", override_args={"amount": 3}),
+            "1 calls, the last: refunded 3",
+        ),
+        (
+            lambda client, run: client.approve(run, "call-0", approved=False, message="too much"),
+            "1 calls, the last: too much",
+        ),
+    ],
+)
+def test_an_approval_is_awaited_across_a_lost_worker_and_lost_wake_ups(
+    stack: DaprStack, decide: Callable[[Any, str], None], output: str
+) -> None:
+    with hosted(refunding(capabilities=[WaitForApproval()]), stack) as runner:
+        run_id = runner.schedule("go").run_id
+        until("the question", lambda: _events(runner, run_id)["operation_completed"] == 1)
+    stack.end("daprd-0")
+    stack.wipe_scheduler()
+    stack.start_sidecar()
+    with hosted(refunding(capabilities=[WaitForApproval()]), stack) as runner:
+        until("a sidecar that knows the run", lambda: _does(lambda: decide(runner.client, run_id)))
+        assert runner.wait(run_id).output == output
+
+
+def test_a_decision_that_nobody_takes_is_a_denial(stack: DaprStack) -> None:
+    with hosted(refunding(capabilities=[WaitForApproval(timeout=timedelta(seconds=1))]), stack) as runner:
+        assert runner.run_sync("go").output == "1 calls, the last: nobody decided within 0:00:01"
+
+
+def asking(told: list[str], timeout: timedelta | None = None) -> Agent[Any, Any]:
+    async def decide(ctx: Any, requests: Any) -> Any:
+        try:
+            answer = await wait_for_external_event("refund", ask=told.append, timeout=timeout)
+        except ExternalEventError as error:
+            answer = str(error)
+        return requests.build_results(approvals={call.tool_call_id: answer == "yes" for call in requests.approvals})
+
+    return refunding(capabilities=[HandleDeferredToolCalls(handler=decide)])
+
+
+@pytest.mark.parametrize(("answer", "refunds"), [("yes", True), ("no", False)])
+def test_an_external_event_is_asked_for_once_and_answered_by_its_token(
+    stack: DaprStack, answer: str, refunds: bool
+) -> None:
+    tokens: list[str] = []
+    with hosted(asking(tokens), stack, kept_runs=0) as runner:
+        handle = runner.schedule("go")
+        until("the question", lambda: tokens)
+        runner.client.resolve(tokens[0], answer)
+        assert ("refunded 5" in handle.result().output) is refunds
+        assert len(tokens) == 1
+        with pytest.raises(ValueError, match="not the token of a run"):
+            runner.client.resolve("nonsense", answer)
+
+
+def test_an_answer_that_will_not_come_can_be_told(stack: DaprStack) -> None:
+    tokens: list[str] = []
+    with hosted(asking(tokens), stack) as runner:
+        handle = runner.schedule("go")
+        until("the question", lambda: tokens)
+        runner.client.fail(tokens[0], "the shop is closed")
+        assert "refunded" not in handle.result().output
+
+
+def test_an_external_event_that_never_comes_runs_out(stack: DaprStack) -> None:
+    with hosted(asking([], timedelta(seconds=1)), stack) as runner:
+        assert "refunded" not in runner.run_sync("go").output
+
+
+def test_a_cancelled_runs_tool_is_stopped(stack: DaprStack) -> None:
+    entered, stopped = threading.Event(), threading.Event()
+    agent = Agent(calling("hang", 1), name="hanging")
+
+    @agent.tool_plain
+    async def hang() -> None:
+        entered.set()
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            stopped.set()
+            raise
+
+    with hosted(agent, stack) as runner:
+        handle = runner.schedule("go")
+        assert entered.wait(20)
+        handle.cancel()
+        assert stopped.wait(20)
+        with pytest.raises(RunFailedError, match="terminated"):
+            handle.result()
+
+
+def test_agents_of_one_process_start_together(stack: DaprStack) -> None:
+    port = stack.sidecars[0].grpc_port
+    agents = [Agent(FunctionModel(_says(name)), name=name) for name in ("one", "two")]
+    runners = [DaprWorkflowAgentRunner(agent, port=port, api_token=API_TOKEN) for agent in agents]
+    start_together(runners)
+    try:
+        with pytest.raises(RuntimeError, match="start_together"):
+            runners[0].start()
+        handles = [runner.schedule("go") for runner in runners for _ in range(5)]
+        assert [handle.result().output for handle in handles] == ["one"] * 5 + ["two"] * 5
+        assert set(runners[0].client.run_ids(["completed"])) == {handle.run_id for handle in handles}
+    finally:
+        for runner in runners:
+            runner.shutdown()
+    with pytest.raises(ValueError, match="a name each"):
+        start_together([runners[0], runners[0]])
+
+
+def test_what_a_run_does_is_told_while_it_does_it(stack: DaprStack) -> None:
+    async def told() -> list[str]:
+        with hosted(counting(2), stack) as runner:
+            return [event["type"] async for event in runner.run_async("go", "session-1", poll_interval=0.01)]
+
+    types = asyncio.run(told())
+    assert types[0] == "workflow_started"
+    assert types[-1] == "workflow_completed"
+    assert types.count("operation_completed") == 5
+
+
+def _says(text: str) -> Callable[[list[ModelMessage], AgentInfo], ModelResponse]:
+    return lambda messages, info: ModelResponse(parts=[TextPart(text)])
+
+
+def _events(runner: DaprWorkflowAgentRunner[Any, Any], run_id: str) -> Counter[str]:
+    return Counter(event.type for event in operations_of(runner.client.history(run_id)))
+
+
+def _does(action: Callable[[], None]) -> bool:
+    try:
+        action()
+    except Exception:
+        return False
+    return True
