@@ -3,6 +3,7 @@
 from pydantic_ai_dapr.approvals import WaitForApproval
 from pydantic_ai_dapr.client import AgentRunClient
 from pydantic_ai_dapr.context import current_operation
+from pydantic_ai_dapr.deploying import patched
 from pydantic_ai_dapr.durability import DaprDurability
 from pydantic_ai_dapr.errors import OperationFailedError
 from pydantic_ai_dapr.payloads import PayloadLostError, PayloadTooLargeError
@@ -45,5 +46,6 @@ __all__ = [
     "WaitForApproval",
     "WorkflowUnavailableError",
     "current_operation",
+    "patched",
     "start_together",
 ]

@@ -15,6 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass, replace
 from datetime import UTC
+from functools import lru_cache
 from typing import Any, Protocol
 
 from dapr.ext.workflow import when_any  # pyright: ignore[reportUnknownVariableType]
@@ -98,7 +99,10 @@ class _Drive:
     def run(self, ctx: WorkflowContext, start: dict[str, Any]) -> Generator[Any, Any, Any]:
         begun = _moment(ctx)
         continued = continued_of(start)
-        run = self._kept_or_new(ctx, begun, continued)
+        # The engine counts how often it is asked, so it is asked once at each work item, in the order of the run.
+        patched = lru_cache(None)(ctx.is_patched)
+        run = self._kept_or_new(ctx, patched, begun, continued)
+        run.ask_patch = patched
         seen = [replace(load_answer(one), moment=begun) for one in continued.carried] if continued else []
         for answer in seen[len(run.delivered) :]:
             if _ended(run):
@@ -114,6 +118,9 @@ class _Drive:
                     return run.root.result()
                 if self._is_long(ctx, run, tasks):
                     return (yield from self._continue(ctx, run, tasks, start, continued))
+            else:
+                for name in run.stages[position].patches:
+                    patched(name)
             stage = run.stages[position]
             for number in stage.open:
                 if number not in tasks:
@@ -129,11 +136,12 @@ class _Drive:
                 if mine:
                     log.warning("run %s: memory disagrees with history, which wins", ctx.instance_id)
                     run.loop.evict()
-                run = self._again(ctx, begun, continued, seen)
+                run = self._again(ctx, patched, begun, continued, seen)
 
     def _kept_or_new(
         self,
         ctx: WorkflowContext,
+        patched: Callable[[str], bool],
         begun: Moment,
         continued: Continued | None,
     ) -> LiveRun:
@@ -146,11 +154,12 @@ class _Drive:
         if run is not None:
             log.info("run %s: memory is of another execution, history wins", ctx.instance_id)
             run.loop.evict()
-        return self._again(ctx, begun, continued, [])
+        return self._again(ctx, patched, begun, continued, [])
 
     def _again(
         self,
         ctx: WorkflowContext,
+        patched: Callable[[str], bool],
         begun: Moment,
         continued: Continued | None,
         seen: list[Answer],
@@ -158,7 +167,9 @@ class _Drive:
         """Bring a fresh run to where the history is; every answer arrives at its own time again."""
         earlier = self.journal.segments(continued.head) if self.journal and continued else []
         run = LiveRun(ctx.instance_id, self.make, earlier[0].begun if earlier else begun, self.journal)
+        run.ask_patch = patched
         for number, segment in enumerate(earlier):
+            run.patches |= segment.patches
             _replay(run, segment.answers)
             run.advance()
             run.begin_segment(earlier[number + 1].begun if number + 1 < len(earlier) else begun)
@@ -184,7 +195,7 @@ class _Drive:
     ) -> Generator[Any, Any, None]:
         """End this execution; what the engine still has for it goes to the next one."""
         assert self.journal is not None
-        segment = Segment(run.begun, run.delivered)
+        segment = Segment(run.begun, run.delivered, run.patches)
         head = self.journal.append(ctx.instance_id, segment, continued.head if continued else None)
         next_start = start | {"continued": Continued(segment=run.segment + 1, head=head).model_dump()}
         run.head = head

@@ -9,7 +9,7 @@ who look at the run later.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -36,10 +36,11 @@ class Continued(BaseModel):
 
 @dataclass(frozen=True)
 class Segment:
-    """One execution of a run's workflow: when it began, and its answers in their order."""
+    """One execution of a run's workflow: when it began, its answers in their order, which patches apply to the run."""
 
     begun: Moment
     answers: list[Answer]
+    patches: dict[str, bool] = field(default_factory=dict[str, bool])
 
 
 def at_once(action: Callable[[], T]) -> T:
@@ -70,6 +71,7 @@ class Journal:
                 "previous": previous.model_dump() if previous else None,
                 "begun": segment.begun.at.isoformat(),
                 "answers": [dump_answer(answer) for answer in segment.answers],
+                "patches": segment.patches,
                 "history": self._payloads.put(instance_id, events).model_dump(),
             }
             return self._payloads.put(instance_id, value)
@@ -79,7 +81,7 @@ class Journal:
     def segments(self, head: Reference | None) -> list[Segment]:
         """Every segment up to `head`, from the first one. Raises PayloadLostError."""
         return [
-            Segment(_moment(value["begun"]), [load_answer(one) for one in value["answers"]])
+            Segment(_moment(value["begun"]), [load_answer(one) for one in value["answers"]], value["patches"])
             for _, value in self._chain(head)
         ]
 

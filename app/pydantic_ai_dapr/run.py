@@ -32,6 +32,7 @@ class WorkflowContext(Protocol):
     def create_timer(self, fire_at: timedelta, /) -> Any: ...
     def wait_for_external_event(self, name: str, /) -> Any: ...
     def continue_as_new(self, new_input: Any, /, *, save_events: bool = False) -> None: ...
+    def is_patched(self, patch_name: str, /) -> bool: ...
 
 
 class PayloadAccess(Protocol):
@@ -172,9 +173,10 @@ Step = Call | Timer | Signal | Recover
 
 @dataclass(frozen=True)
 class Stage:
-    """A moment at which the coroutine waited, and the steps that were open."""
+    """A moment at which the coroutine waited: the steps that were open, and the patches that it had come by."""
 
     open: tuple[int, ...]
+    patches: tuple[str, ...] = ()
 
 
 @dataclass
@@ -207,6 +209,9 @@ class LiveRun:
         self.loop = WorkflowEventLoop(self.now, self._start_timer)
         self.root: asyncio.Task[Any] | None = None
         self.begun = self.moment
+        self.patches: dict[str, bool] = {}
+        self.ask_patch: Callable[[str], bool] = lambda name: True
+        self._passed: list[str] = []
         self._count = self._uuids = 0
         self._recovered: list[object] = []
         self._context = contextvars.Context()
@@ -251,6 +256,13 @@ class LiveRun:
         self._add(Signal(name, future))
         return future
 
+    def is_patched(self, name: str) -> bool:
+        """Whether the code that `name` stands for applies: not to a run that came by here before it was deployed."""
+        if name not in self.patches:
+            self.patches[name] = self.ask_patch(name)
+            self._passed.append(name)
+        return self.patches[name]
+
     def offload(self, value: Any) -> Any:
         """`value`, or a reference to it where it is too large for the history."""
         return self.payloads.offload(self.instance_id, value) if self.payloads else value
@@ -272,7 +284,8 @@ class LiveRun:
                 "the agent waits for something that no durable operation will complete; "
                 "do I/O and waiting in tools, or with asyncio.sleep"
             )
-        self.stages.append(Stage(still_open))
+        self.stages.append(Stage(still_open, tuple(self._passed)))
+        self._passed.clear()
         return False
 
     def deliver(self, answer: Answer) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -30,6 +30,7 @@ class Event:
     name: str = ""
     value: Any = None
     failed: bool = False
+    patches: tuple[str, ...] = ()
 
 
 class NonDeterminismError(AssertionError):
@@ -49,6 +50,15 @@ class Context:
     waiting: dict[str, deque[task.CompletableTask[Any]]] = field(default_factory=dict)
     buffered: dict[str, deque[Any]] = field(default_factory=dict)
     next_input: Any = None
+    patches: list[str] = field(default_factory=list)
+    known_patches: set[str] = field(default_factory=set)
+    applied: dict[str, bool] = field(default_factory=dict)
+
+    def is_patched(self, patch_name: str, /) -> bool:
+        applies = self.applied.setdefault(patch_name, patch_name in self.known_patches or not self.is_replaying)
+        if applies:
+            self.patches.append(patch_name)
+        return applies
 
     def call_activity(self, activity: str, /, *, input: object = None) -> task.CompletableTask[Any]:
         return self._ask("scheduled", activity, input)
@@ -83,6 +93,7 @@ class Context:
         """Apply one event of the history."""
         if event.kind == "turn":
             self.current_utc_datetime = event.value
+            self.known_patches |= set(event.patches)
         elif event.kind in ("scheduled", "timer"):
             asked = self.asked[event.id - 1] if event.id <= len(self.asked) else None
             if asked is None or (asked.kind, asked.name) != (event.kind, event.name):
@@ -136,6 +147,10 @@ class Engine:
         if context.next_input is not None:
             self._continue(context, now)
             return
+        before = [name for event in self.history for name in event.patches]
+        if context.patches[: len(before)] != before:
+            raise NonDeterminismError(f"the history has the patches {before}, the replay met {context.patches}")
+        new[0] = replace(new[0], patches=tuple(context.patches[len(before) :]))
         asked = context.asked[sum(event.kind in ("scheduled", "timer") for event in self.history) :]
         self.history += [*new, *asked]
         self.wakeups |= {event.id: event for event in asked}
