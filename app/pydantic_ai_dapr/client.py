@@ -68,7 +68,9 @@ class AgentRunClient:
         """Start a run. Raises RunExistsError where the id is taken, and PayloadTooLargeError."""
         value = run_input.model_dump(mode="json", exclude_defaults=True)
         packed = self.payloads.offload(run_id, value)
-        start = value if packed is value else {"run_id": run_input.run_id, PAYLOAD: packed}
+        start = (
+            value if packed is value else {"run_id": run_input.run_id, "version": run_input.version, PAYLOAD: packed}
+        )
         self.hub.start(run_id, self._name, start, timeout or self._timeout)
 
     def status(self, run_id: str, *, payloads: bool = True) -> RunStatus | None:

@@ -8,12 +8,13 @@ import os
 import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from dapr.conf import settings
 from dapr.ext.workflow import WorkflowRuntime
+from dapr.ext.workflow._durabletask.worker import VersionNotRegisteredException
 from pydantic import JsonValue, TypeAdapter
 from pydantic_ai import Agent
 from pydantic_ai.external_events import external_event_scope
@@ -174,7 +175,8 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
     found at `host` and `port` (default: Dapr's environment variables); `api_token` is its API token, `state_store`
     the store for what is too large for a workflow's history (default: the only one that can hold workflows).
     `kept_runs` suspended runs are kept in memory, `concurrency` operations are executed at a time, and `on_attempt`
-    hears of every execution.
+    hears of every execution. Runs stay with the `version` of the agent that they were started with, which a later
+    deploy hosts among its `previous` ones; a worker that doesn't have it leaves such a run to those that do.
     """
 
     def __init__(
@@ -191,6 +193,8 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         concurrency: int = 100,
         on_attempt: AttemptHook | None = None,
         segment_answers: int = SEGMENT_ANSWERS,
+        version: str = "",
+        previous: Mapping[str, Agent[Deps, Output]] | None = None,
     ) -> None:
         chosen = name or agent.name
         if not chosen:
@@ -199,9 +203,16 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         self.address = (host or "127.0.0.1", int(port or settings.DAPR_GRPC_PORT))
         self.concurrency = concurrency
         self.api_token = api_token or os.environ.get("DAPR_API_TOKEN")
-        found = DaprDurability.from_agent(agent)
-        self._durability = found or DaprDurability(name=chosen).for_agent(agent)
-        self._added: list[Any] = [] if found else [self._durability]
+        self.version = version
+        self._versions = {one: _version(chosen, one, old) for one, old in (previous or {}).items()}
+        self._versions[version] = _version(chosen, version, agent)
+        names = [one.durability.name for one in self._versions.values()]
+        if len(set(names)) != len(names):
+            raise ValueError(
+                f"the versions {sorted(self._versions)} of {chosen} share the durable name {names[0]}; "
+                "give each its own with DaprDurability(name=…)"
+            )
+        self._durability = self._versions[version].durability
         self._outputs = OutputCodec(agent.output_type)
         self._kept, self._segment_answers = KeptRuns(kept_runs), segment_answers
         self._on_attempt = on_attempt
@@ -231,16 +242,17 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
     def host_on(self, runtime: Any) -> None:
         """Register the agent's workflow and activities."""
         self._stopped.clear()
-        backend = self._durability.get_durable_operation_backend()
         self._operations = OperationHost(self._on_attempt)
         self._confirmations = Confirmations(lambda instance_id: self._hub.saved(instance_id, CALL_SECONDS))
         self._asking = LoopThread("pydantic-ai-dapr-questions")
         conversations = Conversations(1024, self._model_inputs)
         deliveries = Deliveries(self._operations, self._confirmations, self._journal)
-        backend.executor = _Executor(deliveries, conversations)
         runtime.register_workflow(self._workflow(), name=workflow_name(self.name))
-        for activity_name, activity in backend.activities.items():
-            runtime.register_activity(activity, name=activity_name)
+        for hosted in self._versions.values():
+            backend = hosted.durability.get_durable_operation_backend()
+            backend.executor = _Executor(deliveries, conversations)
+            for activity_name, activity in backend.activities.items():
+                runtime.register_activity(activity, name=activity_name)
 
     def shutdown(self) -> None:
         """Stop executing runs; they go on in another worker."""
@@ -297,6 +309,7 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             deferred_tool_results=_dumped(_deferred, deferred_tool_results),
             conversation_id=conversation_id,
             metadata=metadata,
+            version=self.version,
         )
         self.client.start_new(run_id, run_input, timeout=timeout)
         return RunHandle(self, run_id)
@@ -409,16 +422,16 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         """Whether this process executes runs."""
         return self._runtime is not None
 
-    async def _agent_run(self, run_input: RunInput) -> dict[str, Any]:
+    async def _agent_run(self, hosted: _Version[Deps, Output], run_input: RunInput) -> dict[str, Any]:
         """What the workflow runs: the agent, as it is."""
         run = current_run.get()
         assert run is not None
         run.notes["run_id"] = run_input.run_id
         asking = self._asking
         with external_event_scope(DurableEventWaiter(lambda ask: _running(asking).submit(ask))):
-            result = await self.agent.run(
+            result = await hosted.agent.run(
                 _prompt.validate_python(run_input.prompt),
-                deps=cast("Deps", self._durability.deps_codec().load(run_input.deps)),
+                deps=cast("Deps", hosted.durability.deps_codec().load(run_input.deps)),
                 message_history=_loaded(ModelMessagesTypeAdapter, run_input.message_history),
                 model=run_input.model,
                 instructions=run_input.instructions,
@@ -427,12 +440,12 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
                 deferred_tool_results=_loaded(_deferred, run_input.deferred_tool_results),
                 conversation_id=run_input.conversation_id,
                 metadata=run_input.metadata,
-                capabilities=self._added or None,
+                capabilities=hosted.added or None,
                 infer_name=False,
             )
         return run.offload(
             {
-                **self._outputs.dump(result.output),
+                **OutputCodec(hosted.agent.output_type).dump(result.output),
                 "usage": to_jsonable_python(result.usage),
                 "messages": ModelMessagesTypeAdapter.dump_python(result.all_messages(), mode="json"),
             }
@@ -440,8 +453,16 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
 
     def _workflow(self) -> Any:
         def workflow(ctx: Any, start: dict[str, Any]) -> Generator[Any, Any, Any]:
+            hosted = self._versions.get(start.get("version", ""))
+            if hosted is None:
+                log.error(
+                    "run %s is of version %r of %s, this worker has %s: it waits for one that fits",
+                    *(ctx.instance_id, start.get("version", ""), self.name, sorted(self._versions)),
+                )
+                raise VersionNotRegisteredException
+
             async def main() -> dict[str, Any]:
-                return await self._agent_run(run_input_of(start, self._journal))
+                return await self._agent_run(hosted, run_input_of(start, self._journal))
 
             return (
                 yield from drive(
@@ -496,7 +517,11 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         return self._hub.history(instance_id, CALL_SECONDS)
 
     async def _model_inputs(self, instance_id: str) -> Inputs:
-        names = self._durability.get_durable_operation_backend().model_activities
+        names = {
+            name
+            for hosted in self._versions.values()
+            for name in hosted.durability.get_durable_operation_backend().model_activities
+        }
         inputs: dict[int, dict[str, Any]] = {}
         for event in await asyncio.to_thread(self._history, instance_id):
             if event.type == "taskScheduled" and event.name in names and isinstance(event.input, dict):
@@ -521,6 +546,23 @@ class _Executor:
 
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
         return await self.conversations.expand(instance_id, ordinal, wire)
+
+
+@dataclass(frozen=True)
+class _Version(Generic[Deps, Output]):
+    """An agent as runs were started with it; `added` is what it lacked."""
+
+    agent: Agent[Deps, Output]
+    durability: DaprDurability
+    added: list[Any]
+
+
+def _version(name: str, version: str, agent: Agent[Deps, Output]) -> _Version[Deps, Output]:
+    found = DaprDurability.from_agent(agent)
+    if found is not None:
+        return _Version(agent, found, [])
+    added = DaprDurability(name=f"{name}@{version}" if version else name).for_agent(agent)
+    return _Version(agent, added, [added])
 
 
 def _running(thread: LoopThread | None) -> LoopThread:

@@ -32,6 +32,7 @@ class RunInput(BaseModel):
     deferred_tool_results: dict[str, JsonValue] | None = None
     conversation_id: str | None = None
     metadata: dict[str, JsonValue] | None = None
+    version: str = ""
     trace: dict[str, str] = Field(default_factory=dict)
     """W3C trace context of the caller, so that one trace spans the run wherever it is executed."""
 
