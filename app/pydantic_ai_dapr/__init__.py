@@ -9,6 +9,7 @@ from pydantic_ai_dapr.errors import OperationFailedError
 from pydantic_ai_dapr.payloads import PayloadLostError, PayloadTooLargeError
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.runner import DaprWorkflowAgentRunner, RunHandle, RunResult, start_together
+from pydantic_ai_dapr.subagents import ChildAgent, ChildAgents
 from pydantic_ai_dapr.types import (
     RECOVER,
     Attempt,
@@ -27,6 +28,8 @@ __all__ = [
     "RECOVER",
     "AgentRunClient",
     "Attempt",
+    "ChildAgent",
+    "ChildAgents",
     "DaprDurability",
     "DaprWorkflowAgentRunner",
     "HistoryEvent",

@@ -100,6 +100,19 @@ class AgentRunClient:
         """
         self.hub.raise_event(run_id, RECOVER, token, self._timeout)
 
+    def wake_child(self, run_id: str, workflow: str, value: JsonValue, token: JsonValue) -> dict[str, Any]:
+        """Recover a child, or start it where its creation was lost. An ended one's output or error is returned."""
+        status = self.hub.status(run_id, self._timeout)
+        if status is None:
+            with suppress(RunExistsError):
+                self.hub.start(run_id, workflow, value, self._timeout)
+            return {"orphan": True}
+        if status.is_terminal:
+            error = status.error.model_dump() if status.error else {"type": "Terminated", "message": status.status}
+            return {"output": status.output} if status.status == "completed" else {"error": error}
+        self.hub.raise_event(run_id, RECOVER, token, self._timeout)
+        return {}
+
     def resolve(self, token: str, payload: JsonValue) -> None:
         """Give the run that waits with this token its answer; the first answer counts. Raises ValueError."""
         self._answer(token, {"payload": payload})

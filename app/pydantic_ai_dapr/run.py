@@ -10,12 +10,17 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
-from pydantic_ai_dapr.errors import ErrorValue, rebuild
+from pydantic_ai_dapr.errors import ErrorValue, OperationFailedError, rebuild
 from pydantic_ai_dapr.loop import WorkflowEventLoop
 from pydantic_ai_dapr.payloads import Reference
 from pydantic_ai_dapr.types import RECOVER
 
 current_run: contextvars.ContextVar[LiveRun | None] = contextvars.ContextVar("pydantic_ai_dapr.run", default=None)
+
+
+WAKE_ACTIVITY = "pydantic_ai_dapr.wake"
+"""Recovers a child workflow: `AgentRunClient.wake_child`."""
+ORPHAN_SECONDS = 5.0
 
 
 class WorkflowContext(Protocol):
@@ -301,7 +306,7 @@ class LiveRun:
         if isinstance(step, Recover):
             if answer.value is None or answer.value not in self._recovered:
                 self._recovered.append(answer.value)
-                self._reissue()
+                self._reissue(answer.value)
             self._add(Recover())
 
     def begin_segment(self, begun: Moment) -> None:
@@ -321,13 +326,31 @@ class LiveRun:
         unissued = any(isinstance(step, Call) for step in self.steps.values())
         self.first_ordinal = self.ordinal if unissued else self.ordinal + 1
 
-    def _reissue(self) -> None:
+    def _reissue(self, token: object) -> None:
         now = self.moment.at
         for step in list(self.steps.values()):
             if isinstance(step, Recover | Signal) or step.settled or step.reissued or step.at >= now:
                 continue
+            if isinstance(step, ChildRun):
+                self.loop.create_task(self._wake(step, token), context=self._context)
+                continue
             self._add(replace(step, at=now))
             step.reissued = True
+
+    async def _wake(self, child: ChildRun, token: object) -> None:
+        """Recover a child workflow; one that can't tell its parent of its end is asked for it."""
+        wanted = {"run_id": child.instance_id, "workflow": child.name, "value": child.payload(), "token": token}
+        while not child.future.done():
+            answer = await self.call(WAKE_ACTIVITY, lambda: wanted)
+            if child.future.done():
+                return
+            if "output" in answer:
+                child.future.set_result(answer["output"])
+            elif "error" in answer:
+                child.future.set_exception(OperationFailedError("{type}: {message}".format(**answer["error"])))
+            elif not answer.get("orphan"):
+                return
+            await asyncio.sleep(ORPHAN_SECONDS)
 
     def _add(self, step: Step) -> None:
         self.steps[self._count] = step

@@ -33,7 +33,7 @@ from pydantic_ai_dapr.durability import DaprDurability
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, LoopThread, OperationBody, OperationHost
 from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.outputs import OutputCodec
-from pydantic_ai_dapr.run import current_run
+from pydantic_ai_dapr.run import WAKE_ACTIVITY, current_run
 from pydantic_ai_dapr.types import (
     HistoryEvent,
     RunEvent,
@@ -107,7 +107,11 @@ def start_together(runners: Sequence[DaprWorkflowAgentRunner[Any, Any]]) -> None
     def keep_answer(ctx: object, asked: dict[str, Any]) -> dict[str, Any]:
         return asked
 
+    def wake(ctx: object, child: dict[str, Any]) -> dict[str, Any]:
+        return first.client.wake_child(**child)
+
     runtime.register_activity(keep_answer, name=ASK_ACTIVITY)
+    runtime.register_activity(wake, name=WAKE_ACTIVITY)
     for runner in runners:
         runner.host_on(runtime)
     runtime.start()
@@ -472,15 +476,19 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
 
         return workflow
 
+    def result_of(self, output: Any, run_id: str = "") -> RunResult[Output]:
+        """The result that a completed run's workflow has as its output."""
+        return RunResult(
+            run_id=run_id,
+            output=self._outputs.load(output),
+            usage=_usage.validate_python(output["usage"]),
+            messages=ModelMessagesTypeAdapter.validate_python(output["messages"]),
+        )
+
     def _result(self, status: RunStatus) -> RunResult[Output]:
         if status.status != "completed" or not isinstance(status.output, dict):
             raise RunFailedError(status)
-        return RunResult(
-            run_id=status.run_id,
-            output=self._outputs.load(status.output),
-            usage=_usage.validate_python(status.output["usage"]),
-            messages=ModelMessagesTypeAdapter.validate_python(status.output["messages"]),
-        )
+        return self.result_of(status.output, status.run_id)
 
     def _patiently(self, action: Callable[[], Any]) -> Any:
         """Repeat what the sidecar can't do now: to fail would fail the run. After `shutdown` the work is dropped."""
