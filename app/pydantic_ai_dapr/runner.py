@@ -421,6 +421,30 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         """Remove an ended run from the state store."""
         self.client.purge(workflow_id)
 
+    def serve(
+        self,
+        *,
+        port: int = 5001,
+        host: str = "127.0.0.1",
+        token: str | None = None,
+        ssl_certfile: str | None = None,
+        ssl_keyfile: str | None = None,
+    ) -> None:
+        """Execute runs, and take them over HTTP until the process is told to end: see `serving.http_api`.
+
+        Beyond this machine it wants a token and TLS, else ValueError. Needs `pydantic-ai-dapr[serve]`.
+        """
+        import uvicorn
+
+        from pydantic_ai_dapr.serving import check_exposure, http_api
+
+        check_exposure(host, token, ssl_certfile)
+        self.start()
+        try:
+            uvicorn.run(http_api(self, token), host=host, port=port, ssl_certfile=ssl_certfile, ssl_keyfile=ssl_keyfile)
+        finally:
+            self.shutdown()
+
     @property
     def is_running(self) -> bool:
         """Whether this process executes runs."""
