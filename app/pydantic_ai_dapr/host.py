@@ -20,7 +20,7 @@ from pydantic_ai.durable_exec import durable_unit_scope
 from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.context import operation_scope
 from pydantic_ai_dapr.errors import to_value
-from pydantic_ai_dapr.payloads import PayloadTooLargeError
+from pydantic_ai_dapr.payloads import PayloadTooLargeError, reference_of
 from pydantic_ai_dapr.run import PayloadAccess
 from pydantic_ai_dapr.types import Attempt, Operation
 
@@ -234,7 +234,9 @@ class Deliveries:
         return answer
 
     async def _body(self, operation: Operation, delivered: Envelope, body: OperationBody) -> object:
-        params = await asyncio.to_thread(self._payloads.resolve, delivered["params"])
+        params = delivered["params"]
+        if reference_of(params) is not None:
+            params = await asyncio.to_thread(self._payloads.resolve, params)
         return await body(operation, params)
 
 
