@@ -6,9 +6,13 @@ from pydantic_ai_dapr.context import current_operation
 from pydantic_ai_dapr.deploying import patched
 from pydantic_ai_dapr.durability import DaprDurability
 from pydantic_ai_dapr.errors import OperationFailedError
+from pydantic_ai_dapr.export import Export, ExportError, StateStore
+from pydantic_ai_dapr.history import Step, steps
 from pydantic_ai_dapr.payloads import PayloadLostError, PayloadTooLargeError
+from pydantic_ai_dapr.replaying import Difference, ReplayReport, replay
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.runner import DaprWorkflowAgentRunner, RunHandle, RunResult, start_together
+from pydantic_ai_dapr.signatures import Verification, verify
 from pydantic_ai_dapr.subagents import ChildAgent, ChildAgents
 from pydantic_ai_dapr.types import (
     RECOVER,
@@ -32,11 +36,15 @@ __all__ = [
     "ChildAgents",
     "DaprDurability",
     "DaprWorkflowAgentRunner",
+    "Difference",
+    "Export",
+    "ExportError",
     "HistoryEvent",
     "Operation",
     "OperationFailedError",
     "PayloadLostError",
     "PayloadTooLargeError",
+    "ReplayReport",
     "Retry",
     "RunError",
     "RunEvent",
@@ -46,9 +54,15 @@ __all__ = [
     "RunInput",
     "RunResult",
     "RunStatus",
+    "StateStore",
+    "Step",
+    "Verification",
     "WaitForApproval",
     "WorkflowUnavailableError",
     "current_operation",
     "patched",
+    "replay",
     "start_together",
+    "steps",
+    "verify",
 ]

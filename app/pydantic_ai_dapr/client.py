@@ -7,12 +7,16 @@ import json
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, Literal, cast
+from itertools import count, islice
+from typing import Any, Literal
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from pydantic_ai_dapr.journal import Journal, continued_of
+from pydantic_ai_dapr.export import Export, Remembered, StateStore, Stored
+from pydantic_ai_dapr.history import steps
+from pydantic_ai_dapr.journal import PAYLOAD, Journal, continued_of, whole_history
 from pydantic_ai_dapr.payloads import Payloads
 from pydantic_ai_dapr.taskhub import SidecarValues, TaskHub
 from pydantic_ai_dapr.types import (
@@ -29,7 +33,7 @@ from pydantic_ai_dapr.types import (
 log = logging.getLogger(__name__)
 
 STATE_SECONDS = 10.0
-PAYLOAD = "payload"
+ASK_AT_ONCE = 8
 
 
 def workflow_name(agent_name: str) -> str:
@@ -56,7 +60,8 @@ class AgentRunClient:
     ) -> None:
         self._name, self._timeout = workflow_name(name), timeout
         self.hub = TaskHub(host, port, api_token)
-        self.payloads = Payloads(SidecarValues(self.hub, state_store, STATE_SECONDS))
+        self._values = SidecarValues(self.hub, state_store, STATE_SECONDS)
+        self.payloads = Payloads(self._values)
         self._journal = Journal(self.payloads, self._events)
 
     def start(self, run_id: str, run_input: RunInput, *, timeout: float | None = None) -> None:
@@ -92,6 +97,22 @@ class AgentRunClient:
             seen = self.hub.status(run_id, self._timeout, payloads=False)
             if seen is not None and seen.status in status:
                 yield run_id
+
+    def runs(self, status: Sequence[Status] | None = None) -> Iterator[RunStatus]:
+        """This agent's runs that the state store has, in no order, without outputs; with `status`, those in one of it.
+
+        The sidecar lists ids alone, so every run is asked for, `ASK_AT_ONCE` at a time.
+        """
+
+        def ask(run_id: str) -> RunStatus | None:
+            return self.hub.status(run_id, self._timeout, payloads=False)
+
+        with ThreadPoolExecutor(ASK_AT_ONCE) as pool:
+            ids = self.run_ids()
+            while page := list(islice(ids, ASK_AT_ONCE)):
+                for found in pool.map(ask, page):
+                    if found is not None and found.workflow == self._name and (not status or found.status in status):
+                        yield found
 
     def recover(self, run_id: str, token: str | None = None) -> None:
         """Make the run issue its open operations again, after wake-ups were lost: once for each token.
@@ -152,19 +173,54 @@ class AgentRunClient:
 
     def history(self, run_id: str) -> list[HistoryEvent]:
         """The run's events since it began, in order, with inputs and results."""
+        return whole_history(self._events(run_id), self.payloads)
+
+    def export(self, run_id: str, store: StateStore | None = None) -> Export:
+        """The run's history as it is now, to be saved and replayed; verified too, where its `store` is read.
+
+        Raises PayloadLostError where something that it refers to isn't in the state store any more.
+        """
+        recorded = self.hub.recorded(run_id, self._timeout)
+        stored = store.stored(run_id, len(recorded)) if store else Stored(recorded, [], [])
+        beside = Remembered(source=self._values)
+        export = Export.of(run_id, stored.events, stored.signatures, stored.certificates)
+        whole_history(export.events, Payloads(beside))
+        return export.model_copy(update={"payloads": dict(beside)})
+
+    def rerun(self, run_id: str, *, step: int | None = None, fresh: bool = False) -> str:
+        """Run an ended run again beside the old one, and return the new instance id, `<run id>~2` or the next free.
+
+        The logical run id stays, and with it every operation's idempotency key: a target that has applied an effect
+        answers as it did the first time and applies nothing twice, also where the model now asks for something else.
+        `fresh` gives the rerun a logical id of its own, so that its effects are applied again.
+
+        Without `step` everything is executed again. With it, the operations that were answered before operation
+        `step` was first issued keep their answers and are not executed; that one and what follows is. Of a run in
+        segments only the last can be run again from a step, and only while the old run isn't purged. Raises
+        ValueError where the run has not ended or has no such operation, or where `fresh` is asked of a rerun from a
+        step: the answers that it keeps belong to the old id's effects.
+        """
+        if fresh and step is not None:
+            raise ValueError("a rerun from a step keeps the logical run id; leave `step` out for a fresh one")
         events = self._events(run_id)
-        continued = self._continued(events)
-        earlier = self._journal.history(continued.head) if continued else []
-        return [
-            event.model_copy(
-                update={
-                    "sequence": number,
-                    "input": self._whole(event.input),
-                    "result": self.payloads.resolve(event.result),
-                }
-            )
-            for number, event in enumerate(earlier + events)
-        ]
+        task = None if step is None else _task_of(run_id, step, events)
+        status = self.hub.status(run_id, self._timeout, payloads=False)
+        if status is not None and not status.is_terminal:
+            raise ValueError(f"run {run_id} is {status.status}; only a run that has ended can be run again")
+        started: Any = next(event for event in events if event.type == "executionStarted").input
+        run_input = run_input_of(started, self.payloads)
+        first, _, last = run_id.rpartition("~")
+        root, number = (first, int(last)) if first and last.isdigit() else (run_id, 1)
+        for new_id in (f"{root}~{one}" for one in count(number + 1)):
+            try:
+                if task is None:
+                    self.start_new(new_id, run_input.model_copy(update={"run_id": new_id}) if fresh else run_input)
+                else:
+                    self.hub.rerun(run_id, task, new_id, self._timeout)
+            except RunExistsError:
+                continue
+            return new_id
+        raise AssertionError("there is always a next number")
 
     def follow(self, run_id: str, poll_interval: float = 0.1) -> Iterator[RunEvent]:
         """What the run does, from its beginning to its end: each operation's start and end, once, then the run's.
@@ -206,12 +262,13 @@ class AgentRunClient:
         started = next((event for event in events if event.type == "executionStarted"), None)
         return continued_of(started.input) if started else None
 
-    def _whole(self, value: Any) -> Any:
-        """An input with what was kept beside it."""
-        if not isinstance(value, dict):
-            return value
-        whole = cast("dict[str, Any]", value)
-        return {name: self.payloads.resolve(one) if name in ("params", PAYLOAD) else one for name, one in whole.items()}
+
+def _task_of(run_id: str, step: int, events: list[HistoryEvent]) -> int:
+    found = {one.ordinal: one.task_id for one in reversed(steps(events))}
+    if step not in found:
+        told = f"{min(found)} to {max(found)}" if found else "none"
+        raise ValueError(f"run {run_id} can't be run again from operation {step}; its last segment has {told}")
+    return found[step]
 
 
 def run_input_of(start: dict[str, Any], payloads: Any) -> RunInput:

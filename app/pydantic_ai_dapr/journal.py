@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -21,6 +21,8 @@ from pydantic_ai_dapr.run import Answer, Moment
 from pydantic_ai_dapr.types import HistoryEvent, RunError
 
 T = TypeVar("T")
+PAYLOAD = "payload"
+"""Stands in a workflow's input for the run's, where that is kept beside it."""
 Patiently = Callable[[Callable[[], Any]], Any]
 
 
@@ -123,6 +125,34 @@ def continued_of(workflow_input: Any) -> Continued | None:
     """Where an execution goes on, by its input; None for a run's first one."""
     continued = workflow_input.get("continued") if isinstance(workflow_input, dict) else None  # pyright: ignore[reportUnknownVariableType, reportUnknownMemberType]
     return Continued.model_validate(continued) if continued else None
+
+
+def whole_history(events: list[HistoryEvent], payloads: Payloads) -> list[HistoryEvent]:
+    """A run's events since it began, with whole inputs and results, out of its current segment's.
+
+    Raises PayloadLostError.
+    """
+    started = next((event for event in events if event.type == "executionStarted"), None)
+    continued = continued_of(started.input) if started else None
+    earlier = Journal(payloads, lambda _: []).history(continued.head) if continued else []
+    return [
+        event.model_copy(
+            update={
+                "sequence": number,
+                "input": _whole(event.input, payloads),
+                "result": payloads.resolve(event.result),
+            }
+        )
+        for number, event in enumerate(earlier + events)
+    ]
+
+
+def _whole(value: Any, payloads: Payloads) -> Any:
+    """An input with what was kept beside it."""
+    if not isinstance(value, dict):
+        return value
+    whole = cast("dict[str, Any]", value)
+    return {name: payloads.resolve(one) if name in ("params", PAYLOAD) else one for name, one in whole.items()}
 
 
 def dump_answer(answer: Answer) -> list[Any]:

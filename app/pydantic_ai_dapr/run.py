@@ -69,7 +69,7 @@ class Answer:
 
 @dataclass
 class Call:
-    """An activity. `payload` makes its input, and is not asked during replay, where the input is in the history."""
+    """An activity. `payload` makes its input, and is not asked where the input is in the history and taken from it."""
 
     name: str
     payload: Callable[[], object]
@@ -84,7 +84,8 @@ class Call:
         return self.future.done()
 
     def issue(self, ctx: WorkflowContext) -> Any:
-        return ctx.call_activity(self.name, input=None if ctx.is_replaying else self.payload())
+        known = ctx.is_replaying and not (self.attempt and getattr(ctx, "compares_inputs", False))
+        return ctx.call_activity(self.name, input=None if known else self.payload())
 
     def deliver(self, answer: Answer) -> None:
         if self.future.done():
@@ -228,9 +229,10 @@ class LiveRun:
         return self.moment.at.timestamp()
 
     def uuid(self) -> uuid.UUID:
-        """The next identifier: the same at every replay."""
+        """The next identifier: the same at every replay, and where the run is run again under another instance id."""
         self._uuids += 1
-        return uuid.uuid5(uuid.NAMESPACE_URL, f"dapr:{self.instance_id}:{self._uuids}")
+        run_id = self.notes.get("run_id", self.instance_id)
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"dapr:{run_id}:{self._uuids}")
 
     def next_ordinal(self) -> int:
         """The number of the next operation: the same at every replay."""

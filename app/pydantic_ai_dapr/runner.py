@@ -30,9 +30,11 @@ from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.durability import DaprDurability
+from pydantic_ai_dapr.export import Export
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, LoopThread, OperationBody, OperationHost
 from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.outputs import OutputCodec
+from pydantic_ai_dapr.replaying import ReplayReport, replay
 from pydantic_ai_dapr.run import WAKE_ACTIVITY, current_run
 from pydantic_ai_dapr.types import (
     HistoryEvent,
@@ -251,7 +253,7 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         self._asking = LoopThread("pydantic-ai-dapr-questions")
         conversations = Conversations(1024, self._model_inputs)
         deliveries = Deliveries(self._operations, self._confirmations, self._journal)
-        runtime.register_workflow(self._workflow(), name=workflow_name(self.name))
+        runtime.register_workflow(self._workflow(self._kept, self._journal), name=workflow_name(self.name))
         for hosted in self._versions.values():
             backend = hosted.durability.get_durable_operation_backend()
             backend.executor = _Executor(deliveries, conversations)
@@ -450,6 +452,25 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         """Whether this process executes runs."""
         return self._runtime is not None
 
+    def replay(self, export: Export) -> ReplayReport:
+        """Run this agent's code over a recorded history: it does the same, or the first difference is told.
+
+        Needs no sidecar, asks no model and calls no tool. Raises ValueError where the history is another workflow's
+        or version's, and PayloadLostError where the export lacks what it refers to.
+        """
+        if export.workflow != workflow_name(self.name):
+            raise ValueError(f"run {export.instance_id} is of {export.workflow}, not of {workflow_name(self.name)}")
+        started = next(event for event in export.events if event.type == "executionStarted").input
+        version = started.get("version", "") if isinstance(started, dict) else ""
+        if version not in self._versions:
+            raise ValueError(f"run {export.instance_id} is of version {version!r}, not of {sorted(self._versions)}")
+        kept, beside = KeptRuns(1), export.beside()
+        try:
+            workflow = self._workflow(kept, Journal(beside, lambda _: export.events))
+            return replay(workflow, export, beside.resolve)
+        finally:
+            kept.clear()
+
     async def _agent_run(self, hosted: _Version[Deps, Output], run_input: RunInput) -> dict[str, Any]:
         """What the workflow runs: the agent, as it is."""
         run = current_run.get()
@@ -479,7 +500,7 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             }
         )
 
-    def _workflow(self) -> Any:
+    def _workflow(self, kept: KeptRuns, journal: Journal) -> Any:
         def workflow(ctx: Any, start: dict[str, Any]) -> Generator[Any, Any, Any]:
             hosted = self._versions.get(start.get("version", ""))
             if hosted is None:
@@ -490,12 +511,10 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
                 raise VersionNotRegisteredException
 
             async def main() -> dict[str, Any]:
-                return await self._agent_run(hosted, run_input_of(start, self._journal))
+                return await self._agent_run(hosted, run_input_of(start, journal))
 
             return (
-                yield from drive(
-                    ctx, main, self._kept, start=start, journal=self._journal, segment_answers=self._segment_answers
-                )
+                yield from drive(ctx, main, kept, start=start, journal=journal, segment_answers=self._segment_answers)
             )
 
         return workflow

@@ -10,8 +10,8 @@ history has neither inputs nor results, so this speaks the same protocol through
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import dapr.ext.workflow._durabletask.internal.orchestrator_service_pb2_grpc as stubs
@@ -20,15 +20,14 @@ import grpc
 from dapr.proto import api_v1 as runtime
 from dapr.proto import common_v1 as common
 from dapr.proto.runtime.v1.dapr_pb2_grpc import DaprStub
-from google.protobuf.timestamp_pb2 import Timestamp
 from google.protobuf.wrappers_pb2 import StringValue
 from pydantic import JsonValue
 
 from pydantic_ai_dapr.confirmation import Saved
 from pydantic_ai_dapr.journal import continued_of
+from pydantic_ai_dapr.recorded import failure_of, history_event, json_of, time_of
 from pydantic_ai_dapr.types import (
     HistoryEvent,
-    RunError,
     RunExistsError,
     RunStatus,
     Status,
@@ -37,6 +36,10 @@ from pydantic_ai_dapr.types import (
 
 Answer = TypeVar("Answer")
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+READ_AGAIN_SECONDS = 0.02
+_HALF_READ = "declared in metadata"
+"""What the sidecar says where a read met a state that was being written; the next one does not."""
+_REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
 
 _STATUS: dict[int, Status] = {
     pb.ORCHESTRATION_STATUS_PENDING: "pending",
@@ -95,11 +98,12 @@ class TaskHub:
         state = answer.workflowState
         return RunStatus(
             run_id=instance_id,
+            workflow=state.name,
             status=_STATUS.get(state.workflowStatus, "running"),
-            created_at=_time(state.createdTimestamp),
-            updated_at=_time(state.lastUpdatedTimestamp),
-            output=_json(state.output.value) if state.HasField("output") else None,
-            error=_failure(state.failureDetails) if state.HasField("failureDetails") else None,
+            created_at=time_of(state.createdTimestamp),
+            updated_at=time_of(state.lastUpdatedTimestamp),
+            output=json_of(state.output.value) if state.HasField("output") else None,
+            error=failure_of(state.failureDetails) if state.HasField("failureDetails") else None,
         )
 
     def instance_ids(self, timeout: float) -> Iterator[str]:
@@ -124,25 +128,42 @@ class TaskHub:
 
     def history(self, instance_id: str, timeout: float) -> list[HistoryEvent]:
         """A workflow's events, in order, with inputs and results."""
-        request = pb.GetInstanceHistoryRequest(instanceId=instance_id)
-        answer = self._call(self._stub.GetInstanceHistory, request, timeout)
-        return [_event(number, event) for number, event in enumerate(answer.events)]
+        return [history_event(number, event) for number, event in enumerate(self._events(instance_id, timeout))]
+
+    def recorded(self, instance_id: str, timeout: float) -> list[bytes]:
+        """The same as protobuf; equal to the state store's bytes in meaning, not byte by byte."""
+        return [event.SerializeToString() for event in self._events(instance_id, timeout)]
+
+    def rerun(self, instance_id: str, task_id: int, new_instance_id: str, timeout: float) -> None:
+        """Start a copy of an ended workflow's history up to a task, which is executed again, and what follows it.
+
+        Raises RunExistsError where the new id is taken, and ValueError where the workflow can't be rerun from there.
+        """
+        request = pb.RerunWorkflowFromEventRequest(
+            sourceInstanceID=instance_id, eventID=task_id, newInstanceID=new_instance_id
+        )
+        try:
+            self._call(self._stub.RerunWorkflowFromEvent, request, timeout)
+        except WorkflowUnavailableError as error:
+            cause = error.__cause__
+            if isinstance(cause, grpc.RpcError) and cause.code() in _REFUSED:
+                raise ValueError(f"run {instance_id} can't be rerun from there: {cause.details()}") from error
+            raise
 
     def saved(self, instance_id: str, timeout: float) -> Saved | None:
         """How far a workflow's saved history goes; None where there is none of that id."""
-        request = pb.GetInstanceHistoryRequest(instanceId=instance_id)
         try:
-            answer = self._call(self._stub.GetInstanceHistory, request, timeout)
+            events = self._events(instance_id, timeout)
         except WorkflowUnavailableError as error:
             cause = error.__cause__
             if isinstance(cause, grpc.RpcError) and cause.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
         segment, last, answered, ended = -1, -1, list[int](), False
-        for event in answer.events:
+        for event in events:
             match event.WhichOneof("eventType"):
                 case "executionStarted":
-                    continued = continued_of(_json(event.executionStarted.input.value))
+                    continued = continued_of(json_of(event.executionStarted.input.value))
                     segment = continued.segment if continued else 0
                 case "taskScheduled":
                     # The tasks of one turn are in the order of their numbers.
@@ -185,14 +206,22 @@ class TaskHub:
         """Close the connection."""
         self._channel.close()
 
+    def _events(self, instance_id: str, timeout: float) -> Any:
+        request = pb.GetInstanceHistoryRequest(instanceId=instance_id)
+        return self._call(self._stub.GetInstanceHistory, request, timeout).events
+
     def _call(self, method: Any, request: Any, timeout: float) -> Any:
-        try:
-            return method(request, timeout=timeout, metadata=self._metadata)
-        except grpc.RpcError as error:
-            code, details = error.code(), error.details() or ""
-            if code == grpc.StatusCode.ALREADY_EXISTS or "already exists" in details:
-                raise RunExistsError(details) from error
-            raise WorkflowUnavailableError(f"the sidecar answered {code.name}: {details[:300]}") from error
+        deadline = time.monotonic() + timeout
+        while True:
+            try:
+                return method(request, timeout=max(deadline - time.monotonic(), 0), metadata=self._metadata)
+            except grpc.RpcError as error:
+                code, details = error.code(), error.details() or ""
+                if code == grpc.StatusCode.ALREADY_EXISTS or "already exists" in details:
+                    raise RunExistsError(details) from error
+                if _HALF_READ not in details or time.monotonic() + READ_AGAIN_SECONDS > deadline:
+                    raise WorkflowUnavailableError(f"the sidecar answered {code.name}: {details[:300]}") from error
+                time.sleep(READ_AGAIN_SECONDS)
 
 
 class SidecarValues:
@@ -221,35 +250,3 @@ class SidecarValues:
                 raise ValueError(f"the sidecar has the state stores {names}; name one of them with state_store=…")
             self._store = names[0]
         return self._store
-
-
-def _time(value: Timestamp) -> datetime:
-    return value.ToDatetime(tzinfo=UTC)
-
-
-def _json(text: str) -> JsonValue:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _failure(details: Any) -> RunError:
-    return RunError(type=details.errorType or "unknown", message=details.errorMessage)
-
-
-def _event(number: int, event: Any) -> HistoryEvent:
-    kind = event.WhichOneof("eventType") or "unknown"
-    body = getattr(event, kind, None)
-    fields = {field.name for field, _ in body.ListFields()} if body is not None else set[str]()
-    task = "taskScheduledId" if "taskScheduledId" in fields else "timerId" if "timerId" in fields else None
-    return HistoryEvent(
-        sequence=number,
-        type=kind,
-        timestamp=_time(event.timestamp),
-        task_id=getattr(body, task) if task else event.eventId if event.eventId >= 0 else None,
-        name=getattr(body, "name", None) or None,
-        input=_json(body.input.value) if body is not None and "input" in fields else None,
-        result=_json(body.result.value) if body is not None and "result" in fields else None,
-        error=_failure(body.failureDetails) if body is not None and "failureDetails" in fields else None,
-    )

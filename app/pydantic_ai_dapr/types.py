@@ -52,6 +52,7 @@ class RunStatus(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     run_id: str
+    workflow: str = ""
     status: Status
     created_at: datetime
     updated_at: datetime

@@ -84,8 +84,8 @@ class DurableRun:
         durability = self.runner._durability  # pyright: ignore[reportPrivateUsage]
         self.backend = durability.get_durable_operation_backend()
         run_input = RunInput(run_id="run-1", prompt=self.prompt, deps=durability.deps_codec().dump(self.deps))
-        self.runner._journal = Journal(Payloads(self.values), lambda instance_id: [])  # pyright: ignore[reportPrivateUsage]
-        workflow = self.runner._workflow()  # pyright: ignore[reportPrivateUsage]
+        journal = Journal(Payloads(self.values), lambda instance_id: [])
+        workflow = self.runner._workflow(self.runner._kept, journal)  # pyright: ignore[reportPrivateUsage]
         self.engine = Engine(workflow, input=json.loads(run_input.model_dump_json()))
         self.attempts: list[Attempt] = []
         self.replace_worker()
