@@ -168,7 +168,7 @@ class AgentRunClient:
     def purge(self, run_id: str) -> None:
         """Remove an ended run from the state store, with what was kept beside its history."""
         continued = self._continued(self._events(run_id))
-        self._journal.delete(continued.head if continued else None)
+        self._journal.delete(run_id, continued.head if continued else None)
         self.hub.purge(run_id, self._timeout)
 
     def history(self, run_id: str) -> list[HistoryEvent]:

@@ -18,6 +18,8 @@ from pydantic_ai_dapr.types import HistoryEvent
 
 FORMAT = "pydantic-ai-dapr/history"
 VERSION = 1
+MEANWHILE = 200
+"""Events that a run may gain between two reads."""
 
 
 class ExportError(ValueError):
@@ -37,10 +39,10 @@ class StateStore:
     namespace: str = "default"
 
     def stored(self, instance_id: str, events: int) -> Stored:
-        """A workflow's first events, and every signature and certificate of them, from one read."""
+        """A workflow's events, of which there were so many a moment ago, with their signatures, from one read."""
         prefix = f"{self.app_id}||dapr.internal.{self.namespace}.{self.app_id}.workflow||{instance_id}||"
         kinds = ("history", "signature", "sigcert")
-        rows = self.read([f"{prefix}{kind}-{number:06}" for kind in kinds for number in range(events)])
+        rows = self.read([f"{prefix}{kind}-{number:06}" for kind in kinds for number in range(events + MEANWHILE)])
 
         def numbered(kind: str) -> list[bytes]:
             found = (rows.get(f"{prefix}{kind}-{number:06}") for number in count())

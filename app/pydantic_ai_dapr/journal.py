@@ -98,9 +98,11 @@ class Journal:
             events += _completed(own, [load_answer(one) for one in value["answers"]])
         return [event.model_copy(update={"sequence": number}) for number, event in enumerate(events)]
 
-    def delete(self, head: Reference | None) -> None:
-        """Remove every segment up to `head`."""
+    def delete(self, instance_id: str, head: Reference | None) -> None:
+        """Remove every segment up to `head` that the run wrote; one that was run again refers to the old run's."""
         for reference, value in self._chain(head):
+            if not reference.key.startswith(f"{instance_id}|"):
+                continue
             for one in (Reference.model_validate(value["history"]), reference):
                 self._patiently(lambda one=one: self._payloads.delete(one))
 

@@ -277,6 +277,8 @@ def test_a_run_in_segments_is_proven_replayed_and_run_again(shop: Shop, tmp_path
     assert shop.runner.replay(shop.export(last)).same
     with pytest.raises(ValueError, match="can't be run again from operation 1; its last segment has"):
         shop.client.rerun("long", step=1)
+    shop.client.purge(last)  # what it refers to is the old run's
+    assert [one.ordinal for one in steps(shop.client.history("long"))] == [1, 2, 3, 4, 5, 6]
 
 
 def test_what_cannot_be_run_again_is_refused(shop: Shop) -> None:
