@@ -1,14 +1,15 @@
-"""One region's Dapr with mTLS and signed histories: the same processes, with a Sentry under a root of their own."""
+"""One region's Dapr with mTLS and signed histories, over PostgreSQL, with a Sentry under a root of its own."""
 
 from __future__ import annotations
 
-import sqlite3
+import json
 import subprocess
-from base64 import b64decode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
 from pydantic_ai_dapr import StateStore
 
 from infra.local.identity import TRUST_DOMAIN, Authority, KeyPair
@@ -20,8 +21,11 @@ SIGNER = f"spiffe://public/ns/default/{APP_ID}"
 _CONTROL_NAMESPACE = "dapr-system"
 
 
+@dataclass
 class SignedStack(DaprStack):
     """As `DaprStack`; `root` is the certificate that every part trusts."""
+
+    dsn: str = ""
 
     @property
     def root(self) -> bytes:
@@ -57,6 +61,13 @@ class SignedStack(DaprStack):
         if name.startswith("daprd"):
             with (self.directory / "config.yaml").open("a") as config:
                 config.write("  features: [{name: WorkflowHistorySigning, enabled: true}]\n")
+            metadata = [
+                {"name": "connectionString", "value": self.dsn},
+                {"name": "actorStateStore", "value": "true"},
+            ]
+            store = {"type": "state.postgresql", "version": "v2", "metadata": metadata}
+            component = {"apiVersion": "dapr.io/v1alpha1", "kind": "Component", "metadata": {"name": "state"}}
+            (self.directory / "resources/state.yaml").write_text(json.dumps(component | {"spec": store}))
             own = [f"--control-plane-trust-domain={TRUST_DOMAIN}", f"--control-plane-namespace={_CONTROL_NAMESPACE}"]
             command = [*command, "--enable-mtls=true", sentry, *own]
             environment |= {"DAPR_TRUST_ANCHORS": self.root.decode(), "DAPR_HOST_IP": "127.0.0.1"}
@@ -72,19 +83,14 @@ class SignedStack(DaprStack):
         return StateStore(APP_ID, self._read)
 
     def _read(self, keys: list[str]) -> dict[str, bytes]:
-        connection = sqlite3.connect(self.directory / "state.db")
-        try:
-            marks = ",".join("?" * len(keys))
-            query = f"SELECT key, value FROM state WHERE key IN ({marks})"  # noqa: S608  # placeholders
-            return {key: b64decode(value) for key, value in connection.execute(query, keys)}
-        finally:
-            connection.close()
+        with psycopg.connect(self.dsn) as connection:
+            return dict(connection.execute("SELECT key, value FROM state WHERE key = ANY(%s)", [keys]).fetchall())
 
 
 @contextmanager
-def signed_stack(directory: Path) -> Iterator[SignedStack]:
+def signed_stack(directory: Path, dsn: str) -> Iterator[SignedStack]:
     """A control plane with a Sentry, and one sidecar, ended at the end."""
-    stack = SignedStack(directory)
+    stack = SignedStack(directory, dsn=dsn)
     try:
         stack.start_sentry()
         stack.start_control_plane()

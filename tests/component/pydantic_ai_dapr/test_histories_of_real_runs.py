@@ -32,9 +32,12 @@ from pydantic_ai_dapr import (
 from pydantic_ai_dapr.__main__ import main
 
 from tests.component.dapr_stack import API_TOKEN, until
-from tests.component.signed_stack import SIGNER, SignedStack, signed_stack
+from tests.component.run_index.conftest import Database, server
+from tests.component.signed_stack import APP_ID, SIGNER, SignedStack, signed_stack
 
 pytestmark = pytest.mark.component
+
+__all__ = ["server"]
 
 NAME = "shopper"
 SHOPPERS = f"tests.component.pydantic_ai_dapr.{Path(__file__).stem}"
@@ -105,8 +108,8 @@ class Shop:
 
 
 @pytest.fixture(scope="module")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SignedStack]:
-    with signed_stack(tmp_path_factory.mktemp("stack")) as started:
+def stack(tmp_path_factory: pytest.TempPathFactory, server: Database) -> Iterator[SignedStack]:
+    with signed_stack(tmp_path_factory.mktemp("stack"), server.dsn) as started:
         yield started
 
 
@@ -303,8 +306,14 @@ def test_the_commands_list_show_export_and_rerun(
     assert "commanded\tcompleted\t" in told("runs", "--status", "completed")
     assert "commanded" not in told("runs", "--status", "failed")
     assert "2 tool buy, attempt 1, " in told("history", "commanded")
-    assert "commanded: " in told("export", "commanded", tmp_path / "commanded.json")
-    assert Export.load(tmp_path / "commanded.json").instance_id == "commanded"
+    file, dsn, root = (tmp_path / name for name in ("commanded.json", "dsn", "root.crt"))
+    assert ", 0 signatures, " in told("export", "commanded", file)
+    assert Export.load(file).instance_id == "commanded"
+    dsn.write_text(shop.stack.dsn)
+    root.write_bytes(shop.stack.root)
+    told("export", "commanded", file, "--state-dsn-file", dsn, "--app-id", APP_ID)
+    assert main(["verify", str(file), "--trust-anchors", str(root), "--signer", SIGNER]) == 0
+    assert f"events are proven, signed by {SIGNER}" in capsys.readouterr().out
     again = told("rerun", "commanded", "--step", 6).strip()
     assert again == "commanded~2"
     assert shop.runner.wait(again).output == "bought"
