@@ -68,10 +68,10 @@ def signed(export: Export, key: Key, *certificates: x509.Certificate, batch: int
         events = export.recorded[start : start + batch]
         digest = hashlib.sha256(b"".join(len(one).to_bytes(8, "big") + one for one in events)).digest()
         signature = _sign(key, hashlib.sha256(previous + digest).digest())
-        signatures.append(_wire({1: start, 2: len(events), 3: previous, 4: digest, 6: signature}))
+        signatures.append(wire({1: start, 2: len(events), 3: previous, 4: digest, 6: signature}))
         previous = hashlib.sha256(signatures[-1]).digest()
     chain = b"".join(one.public_bytes(Encoding.DER) for one in certificates)
-    return export.model_copy(update={"signatures": signatures, "certificates": [_wire({1: chain})]})
+    return export.model_copy(update={"signatures": signatures, "certificates": [wire({1: chain})]})
 
 
 def _sign(key: Key, digest: bytes) -> bytes:
@@ -82,7 +82,7 @@ def _sign(key: Key, digest: bytes) -> bytes:
     return key.sign(digest, ec.ECDSA(Prehashed(hashes.SHA256())))
 
 
-def _wire(fields: dict[int, int | bytes]) -> bytes:
+def wire(fields: dict[int, int | bytes]) -> bytes:
     """A protobuf message; what is empty is left out."""
     made = b""
     for number, value in fields.items():

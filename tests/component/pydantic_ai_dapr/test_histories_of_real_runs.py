@@ -228,6 +228,7 @@ def test_a_failed_run_goes_on_from_the_step_that_failed_it(shop: Shop) -> None:
     again = shop.client.rerun("failed", step=6)
     assert shop.runner.wait(again).output == "bought"
     assert shop.keys(again) == keys("failed", 6)
+    assert [one.attempt for one in steps(shop.client.history(again))] == [1] * 6
     # What was retried before the step that it goes on from, with a timer that had fired, is kept too.
     shop.away.append(0)
     retried = shop.client.rerun("failed")

@@ -66,6 +66,19 @@ def test_an_operation_that_was_issued_again_is_one_step_with_its_first_answer() 
     assert (found.issued, found.output, found.seconds, found.task_id) == (2, "first", 4.0, 2)
 
 
+def test_an_answer_to_another_segments_task_is_no_steps() -> None:
+    (found,) = steps(
+        [
+            event(0, "executionStarted"),
+            event(1, "taskScheduled", 2, input=operation(1)),
+            event(2, "executionStarted"),
+            event(3, "taskScheduled", 2, input="a question"),
+            event(4, "taskCompleted", 2, result="an answer"),
+        ]
+    )
+    assert found.ended is None
+
+
 def test_a_step_without_an_answer_is_open() -> None:
     (found,) = steps([event(1, "taskScheduled", 2, input=operation(1))])
     assert (found.ended, found.seconds, found.output, found.error) == (None, None, None, None)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from pydantic_ai_dapr import Export, verify
 
 from tests.support.recorded_runs import finished, scripted
-from tests.support.signed_exports import SIGNER, Authority, Key, signed
+from tests.support.signed_exports import SIGNER, Authority, Key, signed, wire
 from tests.support.workflow_engine import BEGAN
 
 pytestmark = pytest.mark.unit
@@ -106,6 +106,15 @@ def test_nothing_can_be_put_in() -> None:
     )
     found = verify(appended, AUTHORITY.anchors)
     assert (found.valid, found.proven) == (False, len(export.recorded))
+
+
+def test_a_signature_for_events_that_another_has_signed_is_not_accepted() -> None:
+    export = signed(unsigned(), KEY, AUTHORITY.workload(KEY), batch=len(unsigned().recorded) - 1)
+    last = len(export.recorded) - 1
+    assert export.signatures[1].startswith(wire({1: last, 2: 1}))
+    overlapping = wire({1: last - 1, 2: 2}) + export.signatures[1].removeprefix(wire({1: last, 2: 1}))
+    found = verify(changed(export, "signatures", 1, [overlapping]), AUTHORITY.anchors)
+    assert (found.valid, found.proven) == (False, last)
 
 
 def test_a_history_that_was_cut_off_has_no_end() -> None:
