@@ -121,16 +121,13 @@ def _done(context: _RuntimeOrchestrationContext, event: Any) -> JsonValue:
     """What the code did where the history has `event`."""
     if event.HasField("executionCompleted"):
         return next((_action(action) for action in context.get_actions()), None)
-    action = context._pending_actions.get(event.eventId)
+    action: Any = context._pending_actions.get(event.eventId)
     if action is None:
         return None
-    if (
-        action.HasField("scheduleTask")
-        and event.HasField("taskScheduled")
-        and not action.scheduleTask.HasField("input")
-    ):
-        # The code didn't make the input anew: it would ask somebody outside.
-        action.scheduleTask.input.CopyFrom(event.taskScheduled.input)
+    for mine, theirs in (("scheduleTask", "taskScheduled"), ("createChildWorkflow", "childWorkflowInstanceCreated")):
+        if action.HasField(mine) and event.HasField(theirs) and not getattr(action, mine).HasField("input"):
+            # The code didn't make the input anew: that could ask somebody outside, who has been asked.
+            getattr(action, mine).input.CopyFrom(getattr(event, theirs).input)
     return _action(action)
 
 

@@ -28,7 +28,11 @@ from tests.support.durable_agents import DurableRun
 from tests.support.workflow_engine import Engine, Event
 
 Turns = list[list[tuple[str, int]]]
-_COPIED = {"scheduleTask": "taskScheduled", "createTimer": "timerCreated"}
+_COPIED = {
+    "scheduleTask": "taskScheduled",
+    "createChildWorkflow": "childWorkflowInstanceCreated",
+    "createTimer": "timerCreated",
+}
 
 
 @dataclass
@@ -38,7 +42,7 @@ class RecordingEngine(Engine):
     name: str = "pydantic_ai_dapr.agent"
     values: dict[str, bytes] = field(default_factory=dict)
     recorded: list[pb.HistoryEvent] = field(default_factory=list)
-    error: pb.TaskFailureDetails | None = None
+    children: set[int] = field(default_factory=set)
 
     def turn(self, now: datetime | None = None) -> None:
         """One work item, by the SDK."""
@@ -50,15 +54,16 @@ class RecordingEngine(Engine):
             started = pb.ExecutionStartedEvent(name=self.name, input=_text(self.input))
             started.workflowInstance.instanceId = self.instance_id
             new.append(pb.HistoryEvent(eventId=-1, timestamp=at, executionStarted=started))
-        new += [_arrived(event, at) for event in self.inbox]
+        new += [_arrived(event, at, event.id in self.children) for event in self.inbox]
         registry = _Registry()
         registry.add_named_orchestrator(self.name, self._begin)
         executor = _OrchestrationExecutor(registry, logging.getLogger("recorded-runs"))
-        actions = executor.execute(self.instance_id, self.recorded, new).actions
+        results = executor.execute(self.instance_id, self.recorded, new)
+        new[0].workflowStarted.version.patches.extend(results.patches or [])
         self.recorded += new
         self.history += self.inbox
         self.inbox = []
-        for action in sorted(actions, key=lambda one: one.id):
+        for action in sorted(results.actions, key=lambda one: one.id):
             self._take(action, at)
 
     def terminate(self) -> None:
@@ -101,13 +106,16 @@ class RecordingEngine(Engine):
                 ended.result.CopyFrom(body.result)
             if body.HasField("failureDetails"):
                 ended.failureDetails.CopyFrom(body.failureDetails)
-                self.error = body.failureDetails
             self.recorded.append(pb.HistoryEvent(eventId=action.id, timestamp=at, executionCompleted=ended))
             return
         event = pb.HistoryEvent(eventId=action.id, timestamp=at)
         recorded = getattr(event, _COPIED[kind])
         if kind == "scheduleTask":
             recorded.name = body.name
+            recorded.input.CopyFrom(body.input)
+            seen = Event("scheduled", action.id, body.name, json.loads(body.input.value))
+        elif kind == "createChildWorkflow":
+            recorded.name, recorded.instanceId = body.name, body.instanceId
             recorded.input.CopyFrom(body.input)
             seen = Event("scheduled", action.id, body.name, json.loads(body.input.value))
         else:
@@ -119,11 +127,12 @@ class RecordingEngine(Engine):
             seen = Event("timer", action.id)
         self.recorded.append(event)
         self.history.append(seen)
-        if kind == "scheduleTask" or not body.HasField("externalEvent"):
+        self.children |= {action.id} if kind == "createChildWorkflow" else set()
+        if kind != "createTimer" or not body.HasField("externalEvent"):
             self.wakeups[action.id] = seen
 
 
-def _arrived(event: Event, at: Timestamp) -> pb.HistoryEvent:
+def _arrived(event: Event, at: Timestamp, of_child: bool) -> pb.HistoryEvent:
     made = pb.HistoryEvent(eventId=-1, timestamp=at)
     if event.kind == "terminated":
         made.executionTerminated.recurse = True
@@ -138,8 +147,9 @@ def _arrived(event: Event, at: Timestamp) -> pb.HistoryEvent:
         made.taskFailed.failureDetails.errorType = type(event.value).__name__
         made.taskFailed.failureDetails.errorMessage = str(event.value)
     else:
-        made.taskCompleted.taskScheduledId = event.id
-        made.taskCompleted.result.CopyFrom(_text(event.value))
+        completed = made.childWorkflowInstanceCompleted if of_child else made.taskCompleted
+        completed.taskScheduledId = event.id
+        completed.result.CopyFrom(_text(event.value))
     return made
 
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_ai import Agent
-from pydantic_ai_dapr import DaprWorkflowAgentRunner, Export, PayloadLostError, ReplayReport, replay, steps
+from pydantic_ai_dapr import DaprWorkflowAgentRunner, Export, PayloadLostError, ReplayReport, patched, replay, steps
 from pydantic_ai_dapr.driver import KeptRuns, drive
 from pydantic_ai_dapr.run import current_run
 
@@ -237,6 +237,43 @@ def test_other_code_is_found_where_it_first_differs(code: Code, ordinal: int | N
     lines = str(difference).splitlines()
     assert any(line.startswith("-") and history in line for line in lines), difference
     assert any(line.startswith("+") and done in line for line in lines), difference
+
+
+async def with_a_child(instance_id: str = "child-1") -> int:
+    run = current_run.get()
+    assert run is not None
+    return await run.call_child("sub", lambda: {"n": 1}, instance_id)
+
+
+async def with_another_child() -> int:
+    return await with_a_child("child-2")
+
+
+def test_a_child_workflow_is_compared_by_its_name_and_instance() -> None:
+    export = record(with_a_child, lambda name, value: value["n"]).export()
+    assert replay(workflow(with_a_child), export).same
+    KEPT.clear()
+    difference = replay(workflow(with_another_child), export).difference
+    assert '-  "instance": "child-1"' in str(difference).replace('- "', '-  "')
+
+
+async def before_the_patch() -> int:
+    return await operate(1) + await operate(3)
+
+
+async def after_the_patch() -> int:
+    first = await operate(1)
+    second = await operate(2) if patched("twice") else 0
+    return first + second + await operate(3)
+
+
+def test_code_with_a_patch_does_what_runs_before_and_after_it_did() -> None:
+    for code in (before_the_patch, after_the_patch):
+        export = record(code).export()
+        KEPT.clear()
+        assert replay(workflow(after_the_patch), export).same
+        KEPT.clear()
+    assert not replay(workflow(before_the_patch), export).same
 
 
 def test_what_the_code_does_beyond_an_unfinished_history_is_told() -> None:
