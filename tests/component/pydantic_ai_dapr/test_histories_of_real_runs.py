@@ -20,12 +20,15 @@ from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai_dapr import (
     AgentRunClient,
     Attempt,
+    ChildAgent,
+    ChildAgents,
     DaprDurability,
     DaprWorkflowAgentRunner,
     Export,
     Retry,
     RunFailedError,
     WorkflowUnavailableError,
+    start_together,
     steps,
     verify,
 )
@@ -283,6 +286,35 @@ def test_a_run_in_segments_is_proven_replayed_and_run_again(shop: Shop, tmp_path
         shop.client.rerun("long", step=1)
     shop.client.purge(last)  # what it refers to is the old run's
     assert [one.ordinal for one in steps(shop.client.history("long"))] == [1, 2, 3, 4, 5, 6]
+
+
+def test_a_run_that_asked_another_agent_is_replayed_and_run_again(stack: SignedStack) -> None:
+    def ask(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
+        asked = any(isinstance(message, ModelResponse) for message in messages)
+        return ModelResponse(parts=[TextPart("asked") if asked else ToolCallPart(NAME, {"prompt": "go"})])
+
+    attempts: list[Attempt] = []
+    options: Any = {"port": stack.sidecars[0].grpc_port, "api_token": API_TOKEN, "on_attempt": attempts.append}
+    child = DaprWorkflowAgentRunner(shopper(), **options)
+    toolset = ChildAgents([ChildAgent(child, "Shops.")])
+    parent = DaprWorkflowAgentRunner(Agent(FunctionModel(ask), name="asker", toolsets=[toolset]), **options)
+    start_together([parent, child])
+    try:
+        parent.run_sync("go", run_id="asking")
+        for step, executed in ((None, 8), (3, 1)):
+            attempts.clear()
+            again = parent.client.rerun("asking", step=step)
+            assert parent.wait(again).output == "asked"
+            assert sum(attempt.phase == "ended" for attempt in attempts) == executed
+            assert {attempt.run_id for attempt in attempts} <= {"asking", "asking.2"}
+            export = parent.client.export(again, stack.store())
+            assert verify(export, stack.root, SIGNER).valid
+            report = parent.replay(export)
+            assert report.same, str(report.difference)
+        assert child.replay(child.client.export("asking~2.2")).same
+    finally:
+        parent.shutdown()
+        child.shutdown()
 
 
 def test_what_cannot_be_run_again_is_refused(shop: Shop) -> None:
