@@ -238,7 +238,8 @@ def _moment(ctx: WorkflowContext) -> Moment:
 def _answer(run: LiveRun, number: int, task: Any, moment: Moment) -> Answer:
     step = run.steps[number]
     attempt = step.attempt if isinstance(step, Call) else None
+    event = step.name if isinstance(step, Signal) else None
     try:
-        return Answer(number, task.get_result(), None, moment, attempt)
+        return Answer(number, task.get_result(), None, moment, attempt, event)
     except Exception as error:
         return Answer(number, None, to_value(error), moment, attempt)

@@ -30,9 +30,9 @@ from pydantic_ai.durable_exec import (
     replay_scope,
 )
 
-from pydantic_ai_dapr.errors import ErrorValue, rebuild
-from pydantic_ai_dapr.host import Envelope, OperationBody, envelope
+from pydantic_ai_dapr.host import Envelope, OperationBody
 from pydantic_ai_dapr.loop import InlineExecutor
+from pydantic_ai_dapr.operations import perform
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.run import LiveRun, current_run
 from pydantic_ai_dapr.types import Kind, Operation
@@ -86,23 +86,9 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
         retry = config if isinstance(config, Retry) else self.retry
         payload = self._payload(run, params)
         ordinal, label = run.next_ordinal(), self._label(params)
-        attempt = 1
-        while True:
-            operation = Operation(run.notes["run_id"], run.instance_id, ordinal, self.kind, label, attempt)
-
-            def issue(operation: Operation = operation) -> Envelope:
-                params = run.offload(payload(ordinal))
-                return envelope(operation, params, segment=run.segment, issued=run.now())
-
-            answer: Envelope = run.resolve(await run.call(self.name, issue, (ordinal, attempt)))
-            if "ok" in answer:
-                return self.declared.result_codec.load(answer["ok"])
-            error = ErrorValue.model_validate(answer["err"])
-            delay = retry.delay(attempt, error)
-            if delay is None:
-                raise rebuild(error)
-            await asyncio.sleep(delay)
-            attempt += 1
+        operation = Operation(run.notes["run_id"], run.instance_id, ordinal, self.kind, label, 1)
+        answer, _ = await perform(run, self.name, operation, lambda: payload(ordinal), retry)
+        return self.declared.result_codec.load(answer)
 
     def _payload(self, run: LiveRun, params: Any) -> Callable[[int], Envelope]:
         """Makes the activity's parameters, when they are needed: never during replay."""

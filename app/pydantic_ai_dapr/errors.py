@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import sys
+from contextlib import suppress
 
 import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -41,11 +43,20 @@ _MAY_PASS = (ConnectionError, TimeoutError, asyncio.TimeoutError, httpx.Transpor
 
 
 class OperationFailedError(Exception):
-    """A model request or tool call failed with an error whose type has no place here: `type: message`."""
+    """An operation failed with an error whose type this process doesn't have, or can't make: `type: message`."""
+
+
+VERDICT = "_pydantic_ai_dapr_verdict"
+
+
+def with_verdict(error: Exception, *, retryable: bool, retry_after: float | None = None) -> Exception:
+    """The exception, with what its operation knows better: whether to try again, and after how many seconds."""
+    setattr(error, VERDICT, {"retryable": retryable, "retry_after": retry_after})
+    return error
 
 
 class ErrorValue(BaseModel):
-    """An exception as data. `retry_after` is in seconds."""
+    """An exception as data. `retry_after` is in seconds. `module` is where the type is defined."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -56,10 +67,15 @@ class ErrorValue(BaseModel):
     model: str | None = None
     body: JsonValue = None
     retry_after: float | None = None
+    module: str | None = None
 
 
 def to_value(error: BaseException) -> ErrorValue:
     """The exception as a value that `rebuild` turns into the same type again."""
+    return _to_value(error).model_copy(update=getattr(error, VERDICT, {}))
+
+
+def _to_value(error: BaseException) -> ErrorValue:
     kind = type(error).__name__
     if isinstance(error, ModelHTTPError):
         try:
@@ -78,7 +94,8 @@ def to_value(error: BaseException) -> ErrorValue:
     if isinstance(error, ModelAPIError):
         return ErrorValue(type=kind, message=error.message, retryable=True, model=error.model_name)
     retryable = isinstance(error, _MAY_PASS)
-    return ErrorValue(type=kind, message=str(error), retryable=retryable)
+    module = None if kind in _BY_MESSAGE else type(error).__module__
+    return ErrorValue(type=kind, message=str(error), retryable=retryable, module=module)
 
 
 def rebuild(value: ErrorValue) -> Exception:
@@ -87,8 +104,15 @@ def rebuild(value: ErrorValue) -> Exception:
         return ModelHTTPError(value.status, value.model or "unknown", value.body)
     if value.type == "ModelAPIError":
         return ModelAPIError(value.model or "unknown", value.message)
-    known = _BY_MESSAGE.get(value.type)
-    return known(value.message) if known else OperationFailedError(f"{value.type}: {value.message}")
+    if known := _BY_MESSAGE.get(value.type):
+        return known(value.message)
+    kind = getattr(sys.modules.get(value.module or ""), value.type, None)
+    if isinstance(kind, type) and issubclass(kind, Exception):
+        with suppress(Exception):
+            error = kind(value.message)
+            if str(error) == value.message:
+                return error
+    return OperationFailedError(f"{value.type}: {value.message}")
 
 
 def _retry_after(error: ModelHTTPError) -> float | None:

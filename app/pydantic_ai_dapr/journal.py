@@ -160,21 +160,26 @@ def _whole(value: Any, payloads: Payloads) -> Any:
 def dump_answer(answer: Answer) -> list[Any]:
     """An answer as JSON."""
     error = answer.error.model_dump(mode="json", exclude_none=True) if answer.error else None
-    return [answer.number, answer.moment.at.isoformat(), answer.value, error, answer.attempt]
+    return [answer.number, answer.moment.at.isoformat(), answer.value, error, answer.attempt, answer.event]
 
 
 def load_answer(wire: Sequence[Any]) -> Answer:
     """The answer again, as one that has been given before."""
-    number, at, value, error, attempt = wire
+    number, at, value, error, attempt, event = wire
     rebuilt = ErrorValue.model_validate(error) if error else None
-    return Answer(number, value, rebuilt, _moment(at), tuple(attempt) if attempt else None)
+    return Answer(number, value, rebuilt, _moment(at), tuple(attempt) if attempt else None, event)
 
 
 def _completed(events: list[HistoryEvent], answers: list[Answer]) -> list[HistoryEvent]:
     """The events with the answers that came in the segment's last turn, which was not saved when it was read."""
     by_attempt = {answer.attempt: answer for answer in answers if answer.attempt}
     answered = {event.task_id for event in events if event.type in ("taskCompleted", "taskFailed")}
-    missing: list[HistoryEvent] = []
+    raised = {event.name for event in events if event.type == "eventRaised"}
+    missing = [
+        HistoryEvent(sequence=0, type="eventRaised", timestamp=answer.moment.at, name=answer.event, input=answer.value)  # type: ignore[arg-type]
+        for answer in answers
+        if answer.event and answer.event not in raised
+    ]
     for event in events:
         if event.type != "taskScheduled" or event.task_id in answered or not isinstance(event.input, dict):
             continue

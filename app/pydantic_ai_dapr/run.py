@@ -65,6 +65,8 @@ class Answer:
     moment: Moment
     attempt: tuple[int, int] | None = None
     """Of an operation: its ordinal and attempt."""
+    event: str | None = None
+    """Of an external event: its name."""
 
 
 @dataclass

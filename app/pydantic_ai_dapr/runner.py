@@ -10,7 +10,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 from dapr.conf import settings
 from dapr.ext.workflow import WorkflowRuntime
@@ -79,7 +79,22 @@ class _SharedRuntime:
 _connected: set[tuple[str, int]] = set()
 
 
-def start_together(runners: Sequence[DaprWorkflowAgentRunner[Any, Any]]) -> None:
+class Hosted(Protocol):
+    """What can be hosted on a sidecar: an agent's runner, or a graph's."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def address(self) -> tuple[str, int]: ...
+    @property
+    def concurrency(self) -> int: ...
+    @property
+    def api_token(self) -> str | None: ...
+    def host_on(self, runtime: Any) -> None: ...
+    def started(self, runtime: Any) -> None: ...
+
+
+def start_together(runners: Sequence[Hosted]) -> None:
     """Host several agents on one sidecar: it hands any of their work to this process, which must know them all.
 
     Raises ValueError where two have one name or their sidecars differ, and RuntimeError where this process is

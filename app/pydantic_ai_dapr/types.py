@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 RECOVER = "recover"
 """The external event that makes a run issue its open operations again, after wake-ups were lost."""
 
-Kind = Literal["model", "tool", "event", "capability", "toolset"]
+Kind = Literal["model", "tool", "event", "capability", "toolset", "node"]
 Status = Literal["pending", "running", "completed", "failed", "terminated", "suspended", "stalled"]
 TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "terminated"})
 

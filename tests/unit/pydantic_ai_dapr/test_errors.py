@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
+
 import httpx
 import pytest
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
 from pydantic_ai_dapr import OperationFailedError, Retry, WorkflowUnavailableError
-from pydantic_ai_dapr.errors import ErrorValue, rebuild, to_value
+from pydantic_ai_dapr.errors import ErrorValue, rebuild, to_value, with_verdict
 
 pytestmark = pytest.mark.unit
 
@@ -50,10 +52,24 @@ def test_a_model_api_error_keeps_its_model() -> None:
     assert (again.model_name, again.message) == ("model-x", "connection broke")
 
 
-def test_an_applications_own_error_is_told_with_its_type() -> None:
+def test_an_applications_own_error_comes_out_as_itself() -> None:
     again = rebuild(to_value(OwnError("broken")))
-    assert isinstance(again, OperationFailedError)
-    assert str(again) == "OwnError: broken"
+    assert type(again) is OwnError
+    assert str(again) == "broken"
+
+
+def test_an_error_that_cannot_be_made_again_is_told_with_its_type() -> None:
+    class LocalError(Exception): ...
+
+    for error in (LocalError("broken"), json.JSONDecodeError("broken", "", 0)):
+        again = rebuild(to_value(error))
+        assert type(again) is OperationFailedError
+        assert str(again) == f"{type(error).__name__}: {error}"
+
+
+def test_what_an_operation_knows_of_its_error_counts_more_than_the_type() -> None:
+    value = to_value(with_verdict(ConnectionError("lost"), retryable=False, retry_after=3.0))
+    assert (value.retryable, value.retry_after) == (False, 3.0)
 
 
 @pytest.mark.parametrize(
