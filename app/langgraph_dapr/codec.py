@@ -37,13 +37,16 @@ class Codec:
             name, data = self.serde.dumps_typed(value)
             back = self.serde.loads_typed((name, data))
         except (TypeError, ValueError) as error:
-            raise TypeError(f"a {kind.__qualname__} can't be carried between processes: {error}") from error
+            raise TypeError(f"a {kind.__name__} can't be carried between processes: {error}") from error
         if type(back) is not kind:
             raise TypeError(
-                f"a {kind.__qualname__} can't be carried between processes: define the type at a module's top level, "
+                f"a {kind.__name__} can't be carried between processes: define the type at a module's top level, "
                 "and name it in the graph's schema or in the serde of the graph's checkpointer"
             )
-        return {SERIALIZED: [name, base64.b64encode(data).decode()]}
+        unset: list[str] = []
+        if isinstance(value, BaseModel) and isinstance(back, BaseModel):
+            unset = sorted(back.model_fields_set - value.model_fields_set)
+        return {SERIALIZED: [name, base64.b64encode(data).decode(), *unset]}
 
     def load(self, wire: Any) -> Any:
         """The value again."""
@@ -53,8 +56,11 @@ class Codec:
             return wire
         packed = cast("dict[str, Any]", wire)
         if SERIALIZED in packed:
-            name, data = packed[SERIALIZED]
-            return self.serde.loads_typed((name, base64.b64decode(data)))
+            name, data, *unset = packed[SERIALIZED]
+            value = self.serde.loads_typed((name, base64.b64decode(data)))
+            if unset:  # LangGraph tells a field that a node left alone from one that it made None
+                value.model_fields_set.difference_update(unset)
+            return value
         if TUPLE in packed:
             return tuple(self.load(packed[TUPLE]))
         return {key: self.load(one) for key, one in packed.items()}

@@ -19,7 +19,7 @@ from langgraph.graph.state import CompiledStateGraph
 from langgraph.pregel import NodeBuilder, Pregel
 from langgraph.types import CachePolicy, Command, Interrupt, RetryPolicy
 from pydantic_ai_dapr import Operation, Retry
-from pydantic_ai_dapr.errors import ErrorValue, rebuild, to_value, with_verdict
+from pydantic_ai_dapr.errors import ErrorValue, judge, rebuild, to_value
 from pydantic_ai_dapr.operations import perform
 from pydantic_ai_dapr.run import LiveRun, current_run
 
@@ -47,13 +47,14 @@ class NodeActivity:
         """`{"returned": …}`, or `{"interrupts": …}` with what is needed to go on from there."""
         load, dump = self.codec.load, self.codec.dump
         saver = memory_saver(self.codec.serde, load(wire.get("kept")))
-        given: Any = Command(resume=load(wire["answers"])) if "answers" in wire else _given(load, wire)
+        given: Any = Command(resume=load(wire["answers"])) if "answers" in wire else wire["given"]
         try:
             output = await self.executor.copy({"checkpointer": saver}).ainvoke(
                 given, load(wire["config"]), context=load(wire["context"]), version="v2"
             )
         except Exception as error:
-            raise self._judged(error, operation.attempt - wire["first_attempt"] + 1) from error
+            self._judge(error, operation.attempt - wire["first_attempt"] + 1)
+            raise
         if output.interrupts:
             asked: list[Interrupt] = list(output.interrupts)
             return {
@@ -62,16 +63,18 @@ class NodeActivity:
             }
         # A subgraph that the node's function calls may leave a command to this graph in place of a value.
         value: Any = output.value
-        return {"returned": dump(replace(value, graph=None) if isinstance(value, Command) else value["returned"])}
+        return {"returned": dump(replace(value, graph=None))} if isinstance(value, Command) else value
 
-    def _judged(self, error: Exception, tries: int) -> Exception:
+    def _judge(self, error: Exception, tries: int) -> None:
+        """Note on the error what the node's policies, where it has any, say to it at the attempt `tries`."""
         if not self.policies:
-            return error
+            return
         policy = next((one for one in self.policies if _applies(one, error)), None)
         if policy is None or tries >= policy.max_attempts:
-            return with_verdict(error, retryable=False)
-        delay = min(policy.max_interval, policy.initial_interval * policy.backoff_factor ** (tries - 1))
-        return with_verdict(error, retryable=True, retry_after=delay + (random.random() if policy.jitter else 0.0))
+            judge(error, retryable=False)
+        else:
+            delay = min(policy.max_interval, policy.initial_interval * policy.backoff_factor ** (tries - 1))
+            judge(error, retryable=True, retry_after=delay + (random.random() if policy.jitter else 0.0))
 
 
 class DurableNode(Runnable[Any, Any]):
@@ -105,17 +108,12 @@ class DurableNode(Runnable[Any, Any]):
         configurable = config.get("configurable", {})
         metadata = config.get("metadata", {})
         failed = next((one for one in configurable.values() if isinstance(one, NodeError)), None)
-        request: Wire = {
-            # What a Send carries is given to the node as it is; a state is made of its channels.
-            "state": dump(value),
-            "is_state": metadata["langgraph_path"][0] == "__pregel_pull",
-            "config": dump(_carried(config)),
-            "context": run.notes["context"],
-        }
+        # What a Send carries is given to the node as it is; a state is made of its channels.
+        given: Wire = {"state": dump(value), "is_state": metadata["langgraph_path"][0] == "__pregel_pull"}
         if failed is not None:
             cause = to_value(failed.error).model_dump(mode="json", exclude_none=True)
-            request["failed"] = {"node": failed.node, "error": cause}
-        return request
+            given["failed"] = {"node": failed.node, "error": cause}
+        return {"given": given, "config": dump(_carried(config)), "context": run.notes["context"]}
 
 
 class DurableGraph:
@@ -178,7 +176,7 @@ class DurableGraph:
                 continue
             activity = f"{self._prefix}.{path}{name}"
             policies = node.retry_policy or graph.retry_policy
-            executor = _alone(name, node, graph, root)
+            executor = _alone(name, node, graph, root, self.codec)
             self.nodes[activity] = NodeActivity(f"{path}{name}", executor, tuple(policies), self.codec)
             nodes[name] = node.copy(
                 {
@@ -225,16 +223,17 @@ def resume_event(interrupt_id: str) -> str:
     return f"resume:{interrupt_id}"
 
 
-def _alone(name: str, node: Any, graph: Graph, root: Graph) -> Pregel[Any, Any, Any, Any]:
+def _alone(name: str, node: Any, graph: Graph, root: Graph, codec: Codec) -> Pregel[Any, Any, Any, Any]:
     """A graph of one node, which LangGraph runs with all that a node may ask for: runtime, store, interrupts."""
     bound = node.bound
 
     async def call(given: Wire, config: RunnableConfig) -> Wire:
-        extra = {"error": given["failed"]} if "error" in getattr(bound, "func_accepts", ()) else {}
-        return {"returned": await bound.ainvoke(state_of(given), config, **extra)}
+        extra = {"error": _failure(given)} if "error" in getattr(bound, "func_accepts", ()) else {}
+        return {"returned": codec.dump(await bound.ainvoke(state_of(given), config, **extra))}
 
     def state_of(given: Wire) -> Any:
-        return node.mapper(given["state"]) if node.mapper and given["is_state"] else given["state"]
+        state = codec.load(given["state"])
+        return node.mapper(state) if node.mapper and given["is_state"] else state
 
     builder = NodeBuilder().subscribe_only("given").do(call).write_to("returned")
     policy: CachePolicy[Any] | None = node.cache_policy or graph.cache_policy
@@ -254,10 +253,9 @@ def _alone(name: str, node: Any, graph: Graph, root: Graph) -> Pregel[Any, Any, 
     )
 
 
-def _given(load: Callable[[Any], Any], wire: Wire) -> Wire:
-    failed = wire.get("failed")
-    error = NodeError(failed["node"], rebuild(ErrorValue.model_validate(failed["error"]))) if failed else None
-    return {"state": load(wire["state"]), "is_state": wire["is_state"], "failed": error}
+def _failure(given: Wire) -> NodeError | None:
+    failed = given.get("failed")
+    return NodeError(failed["node"], rebuild(ErrorValue.model_validate(failed["error"]))) if failed else None
 
 
 def _carried(config: RunnableConfig) -> RunnableConfig:

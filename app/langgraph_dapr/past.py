@@ -18,11 +18,15 @@ from langgraph_dapr.types import PendingInterrupt
 
 @dataclass(frozen=True)
 class Answered:
-    """An operation's last attempt has ended, or an event was raised: `answer` is what the run got."""
+    """An operation's last attempt has ended, or an event was raised: `answer` is what the run got.
+
+    `key` is the operation's ordinal, or the event's name; `activity` is where the operation was executed.
+    """
 
     key: int | str
     answer: Any
     event: HistoryEvent
+    activity: str | None = None
 
 
 def replay(
@@ -42,11 +46,11 @@ def replay(
         for answered in answers(history):
             if run.advance():
                 return
-            number = _waiting(run, answered.key)
+            number = _waiting(run, answered)
             if number is None:
                 raise ValueError(
-                    f"run {instance_id} has an answer to {answered.key}, for which this graph does not ask: "
-                    "it was started with another version of the graph"
+                    f"run {instance_id} was started with another version of the graph: this one does not ask for "
+                    f"{answered.activity or answered.key}, of which the run's history has the answer"
                 )
             run.deliver(Answer(number, answered.answer, None, _moment(answered.event)))
         run.advance()
@@ -62,24 +66,24 @@ def answers(history: list[HistoryEvent]) -> list[Answered]:
     found: list[Answered] = []
     seen: set[tuple[int, int]] = set()
     scheduled = _scheduled(history)
-    attempts = {(operation["ordinal"], operation["attempt"]) for operation in scheduled.values()}
+    attempts = {(operation["ordinal"], operation["attempt"]) for _, operation in scheduled.values()}
     for execution, event in _executions(history):
         found += [one for one in _raised(event) if one.key not in {before.key for before in found}]
-        operation = scheduled.get((execution, event.task_id))
-        if event.type != "taskCompleted" or operation is None:
+        if event.type != "taskCompleted" or (execution, event.task_id) not in scheduled:
             continue
+        activity, operation = scheduled[execution, event.task_id]
         attempt = (operation["ordinal"], operation["attempt"])
         answer: Any = event.result
         retried = "err" in answer and (attempt[0], attempt[1] + 1) in attempts
         if attempt not in seen and not retried:
             seen.add(attempt)
-            found.append(Answered(attempt[0], answer, event))
+            found.append(Answered(attempt[0], answer, event, activity))
     return found
 
 
 def pending(history: list[HistoryEvent], codec: Codec) -> list[PendingInterrupt]:
     """The interrupts that nobody has answered yet, in the order in which they were asked."""
-    names = {operation["ordinal"]: operation["name"] for operation in _scheduled(history).values()}
+    names = {operation["ordinal"]: operation["name"] for _, operation in _scheduled(history).values()}
     asked: dict[str, PendingInterrupt] = {}
     for answered in answers(history):
         if isinstance(answered.key, str):
@@ -106,9 +110,10 @@ def _raised(event: HistoryEvent) -> list[Answered]:
     return [Answered(name, value, event) for name, value in values if name and name.startswith(resume_event(""))]
 
 
-def _scheduled(history: list[HistoryEvent]) -> dict[tuple[int, int | None], dict[str, Any]]:
+def _scheduled(history: list[HistoryEvent]) -> dict[tuple[int, int | None], tuple[str, dict[str, Any]]]:
+    """Each operation that was asked for: its activity and its envelope, by its execution and task."""
     return {
-        (execution, event.task_id): event.input
+        (execution, event.task_id): (event.name or "", event.input)
         for execution, event in _executions(history)
         if event.type == "taskScheduled" and isinstance(event.input, dict)
     }
@@ -123,13 +128,14 @@ def _executions(history: list[HistoryEvent]) -> list[tuple[int, HistoryEvent]]:
     return found
 
 
-def _waiting(run: LiveRun, key: int | str) -> int | None:
+def _waiting(run: LiveRun, answered: Answered) -> int | None:
     for number, step in run.steps.items():
         if step.settled:
             continue
-        if isinstance(step, Call) and step.attempt is not None and step.attempt[0] == key:
-            return number
-        if isinstance(step, Signal) and step.name == key:
+        if isinstance(step, Call) and step.attempt is not None:
+            if (step.attempt[0], step.name) == (answered.key, answered.activity):
+                return number
+        elif isinstance(step, Signal) and step.name == answered.key:
             return number
     return None
 

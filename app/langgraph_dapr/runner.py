@@ -189,7 +189,8 @@ class DaprWorkflowGraphRunner(WorkflowHost):
         """Answer what the run asks, for good: the first answer counts, and survives whatever happens to processes.
 
         Where more than one interrupt is pending, `value` is a dict of answers by the interrupts' ids. Raises ValueError
-        where the run waits for no such answer.
+        where the run waits for no such answer, and WorkflowUnavailableError where the sidecar does not take it, as it
+        does while no worker is connected: to answer again is then harmless.
         """
         asked = [one.id for one in self.interrupts(workflow_id)]
         by_id = (

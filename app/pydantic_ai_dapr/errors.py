@@ -49,10 +49,10 @@ class OperationFailedError(Exception):
 VERDICT = "_pydantic_ai_dapr_verdict"
 
 
-def with_verdict(error: Exception, *, retryable: bool, retry_after: float | None = None) -> Exception:
-    """The exception, with what its operation knows better: whether to try again, and after how many seconds."""
+def judge(error: Exception, *, retryable: bool, retry_after: float | None = None) -> None:
+    """Note on an exception what its operation knows better than its type: whether, and after how many seconds, to try
+    again."""
     setattr(error, VERDICT, {"retryable": retryable, "retry_after": retry_after})
-    return error
 
 
 class ErrorValue(BaseModel):

@@ -35,6 +35,8 @@ class DurableGraphRun:
     kept_runs: int = 8
     segment_answers: int = 100
     inline_bytes: int = 128 * 1024
+    by_itself: bool = False
+    """Whether the run goes on each time that somebody looks at it; then a test starts it."""
     attempts: list[Attempt] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -51,7 +53,8 @@ class DurableGraphRun:
         self.runner.client.hub = self  # type: ignore[assignment]
         self.activities = self.runner.activities()
         self.replace_worker()
-        self.runner.schedule(self.given, config=self.config, workflow_id=RUN, context=self.context)
+        if not self.by_itself:
+            self.runner.schedule(self.given, config=self.config, workflow_id=RUN, context=self.context)
 
     def replace_worker(self) -> None:
         """Forget what a process would have in memory."""
@@ -70,10 +73,12 @@ class DurableGraphRun:
     def turn(self) -> None:
         """One work item. What the workflow raises is its end."""
         assert self.engine is not None
+        inbox = list(self.engine.inbox)
         try:
             self.engine.turn()
         except Exception as error:
             self.engine.ended, self.error = True, error
+            self.engine.history += inbox
 
     def go_on(self) -> None:
         """To the end, or to where the run waits for an answer."""
@@ -108,6 +113,8 @@ class DurableGraphRun:
     def status(self, instance_id: str, timeout: float, *, payloads: bool = True) -> RunStatus | None:
         if instance_id != RUN or self.engine is None:
             return None
+        if self.by_itself:
+            self.go_on()
         error = RunError(type=type(self.error).__name__, message=str(self.error)) if self.error else None
         state = "failed" if error else "completed" if self.engine.ended else "running"
         now = self.engine._now.replace(tzinfo=UTC)  # pyright: ignore[reportPrivateUsage]

@@ -100,6 +100,19 @@ def subgraphs() -> Graph:
     return outer.compile()
 
 
+def called_subgraph_that_leaves() -> Graph:
+    def leave(state: State) -> Command[Any]:
+        return Command(graph=Command.PARENT, update={"log": ["left"]}, goto="after")
+
+    inner = StateGraph(State).add_node("leave", leave).add_edge(START, "leave").compile()
+
+    def calls(state: State) -> State:
+        return inner.invoke(state)  # type: ignore[return-value]
+
+    graph = StateGraph(State).add_node("calls", calls, destinations=("after",)).add_node("after", logs("after"))
+    return graph.add_edge(START, "calls").compile()
+
+
 def called_subgraph() -> Graph:
     inner = StateGraph(State).add_node("one", says("one")).add_edge(START, "one").compile()
 
@@ -110,7 +123,17 @@ def called_subgraph() -> Graph:
 
 
 ALL = {
-    made.__name__: made for made in (sequential, fan_out, conditional, map_reduce, commands, subgraphs, called_subgraph)
+    made.__name__: made
+    for made in (
+        sequential,
+        fan_out,
+        conditional,
+        map_reduce,
+        commands,
+        subgraphs,
+        called_subgraph,
+        called_subgraph_that_leaves,
+    )
 }
 
 

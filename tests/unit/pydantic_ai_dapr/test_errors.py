@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
 from pydantic_ai_dapr import OperationFailedError, Retry, WorkflowUnavailableError
-from pydantic_ai_dapr.errors import ErrorValue, rebuild, to_value, with_verdict
+from pydantic_ai_dapr.errors import ErrorValue, judge, rebuild, to_value
 
 pytestmark = pytest.mark.unit
 
@@ -68,7 +68,9 @@ def test_an_error_that_cannot_be_made_again_is_told_with_its_type() -> None:
 
 
 def test_what_an_operation_knows_of_its_error_counts_more_than_the_type() -> None:
-    value = to_value(with_verdict(ConnectionError("lost"), retryable=False, retry_after=3.0))
+    error = ConnectionError("lost")
+    judge(error, retryable=False, retry_after=3.0)
+    value = to_value(error)
     assert (value.retryable, value.retry_after) == (False, 3.0)
 
 

@@ -1,0 +1,131 @@
+"""Graphs on a real sidecar: they end as plain ones, and outlive their workers, wake-ups and questions."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from langgraph_dapr import DaprWorkflowGraphRunner
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
+from pydantic_ai_dapr import DaprWorkflowAgentRunner, RunFailedError, WorkflowUnavailableError, start_together
+
+from tests.component.dapr_stack import API_TOKEN, DaprStack, dapr_stack, kill, read_lines, until
+from tests.component.langgraph_dapr import counting_graph
+
+pytestmark = pytest.mark.component
+GIVEN: Any = {"limit": 4, "counted": []}
+COUNTED = [f"{side} {number}" for number in range(1, 5) for side in ("left", "right")]
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[DaprStack]:
+    with dapr_stack(tmp_path) as started:
+        yield started
+
+
+def worker(stack: DaprStack, attempts: Path, step_seconds: float, sidecar: int = 0) -> subprocess.Popen[bytes]:
+    port = stack.sidecars[sidecar].grpc_port
+    command = [sys.executable, "-m", counting_graph.__name__, str(port), API_TOKEN, str(step_seconds), str(attempts)]
+    return stack.spawn(f"worker-{attempts.stem}", command, PYTHONPATH=str(Path(__file__).parents[3]))
+
+
+def executed(attempts: Path, phase: str) -> set[tuple[str, int]]:
+    return {(line["key"], line["attempt"]) for line in read_lines(attempts) if line["phase"] == phase}
+
+
+def scheduled(asker: DaprWorkflowGraphRunner) -> bool:
+    try:
+        if asker.client.status("run-1") is None:
+            asker.schedule(GIVEN, workflow_id="run-1", timeout=1.0)
+    except WorkflowUnavailableError:
+        return False
+    return True
+
+
+def resumed(asker: DaprWorkflowGraphRunner) -> bool:
+    try:
+        asker.resume("run-1", "yes")
+    except WorkflowUnavailableError:
+        return False
+    return True
+
+
+def completed(asker: DaprWorkflowGraphRunner) -> set[tuple[str, int]]:
+    """The operations' attempts of which the history has the result."""
+    events = asker.client.history("run-1")
+    inputs: Any = {event.task_id: event.input for event in events if event.type == "taskScheduled"}
+    done = [inputs[event.task_id] for event in events if event.type == "taskCompleted"]
+    return {(f"{one['run']}:{one['ordinal']}", one["attempt"]) for one in done}
+
+
+def test_a_killed_worker_loses_only_what_it_had_in_hand_and_a_question_waits(stack: DaprStack, tmp_path: Path) -> None:
+    files = [tmp_path / f"{number}.jsonl" for number in range(3)]
+    asker = counting_graph.runner(stack.sidecars[0].grpc_port, API_TOKEN, 0.0)
+    first = worker(stack, files[0], 0.4)
+    until("a worker", lambda: scheduled(asker))
+    until("some nodes", lambda: len(executed(files[0], "ended")) >= 5)
+    kill(first)
+    before = completed(asker)
+    second = worker(stack, files[1], 0.0)
+    until("the question", lambda: asker.interrupts("run-1"))
+    kill(second)
+    assert not before & executed(files[1], "started")
+    stack.end("daprd-0")
+    stack.wipe_scheduler()
+    stack.start_sidecar()
+    asker = counting_graph.runner(stack.sidecars[1].grpc_port, API_TOKEN, 0.0)
+    until("the question again", lambda: asker.interrupts("run-1"))
+    assert [(one.node, one.value) for one in asker.interrupts("run-1")] == [("ask", "counted 8, right?")]
+    before = completed(asker)
+    worker(stack, files[2], 0.0, sidecar=1)
+    until("the third worker", lambda: resumed(asker))
+    assert asker.wait("run-1", timeout=30.0, poll_interval=0.1) == {
+        "limit": 4,
+        "counted": [*COUNTED, "noted as run-1:14"],
+        "answer": "yes",
+    }
+    assert not before & executed(files[2], "started")
+    steps = asker.checkpoints("run-1")
+    assert [len(one.values.get("counted", [])) for one in steps] == [0, 0, 2, 2, 4, 4, 6, 6, 8, 8, 8, 9]
+    asker.shutdown()
+
+
+def test_a_graph_beside_an_agent_is_invoked_answered_followed_and_fails_with_its_cause(stack: DaprStack) -> None:
+    port = stack.sidecars[0].grpc_port
+    graphs = counting_graph.runner(port, API_TOKEN, 0.0)
+    agents = DaprWorkflowAgentRunner(Agent(TestModel()), name="beside", port=port, api_token=API_TOKEN)
+    start_together([graphs, agents])
+    try:
+        output = graphs.invoke(GIVEN, workflow_id="run-1", poll_interval=0.1, timeout=30.0)
+        assert output["counted"] == COUNTED
+        assert [one.value for one in output["__interrupt__"]] == ["counted 8, right?"]
+        graphs.resume("run-1", "no")
+        with pytest.raises(RunFailedError, match="PermissionError: not yours to count"):
+            graphs.wait("run-1", timeout=30.0)
+        status = graphs.get_workflow_status("run-1")
+        assert status is not None
+        assert status["status"] == "failed"
+
+        async def told() -> list[str]:
+            types: list[str] = []
+            async for event in graphs.run_async({"limit": 1, "counted": []}, workflow_id="run-2", poll_interval=0.1):
+                types.append(event["type"])
+                if event["type"] == "workflow_interrupted":
+                    graphs.resume("run-2", "yes")
+            return types
+
+        types = asyncio.run(told())
+        assert (types[0], types[1], types[-1]) == ("workflow_started", "workflow_status_changed", "workflow_completed")
+        assert types.count("node_completed") == 5
+        assert agents.run_sync("hello").output == "success (no tool calls)"
+        graphs.purge_workflow("run-2")
+        assert graphs.get_state("run-2") is None
+    finally:
+        graphs.shutdown()
+        agents.shutdown()
