@@ -16,7 +16,7 @@ from langgraph.checkpoint.base import BaseCheckpointSaver
 from langgraph.graph.state import CompiledStateGraph
 from langgraph.types import Interrupt
 from langsmith import tracing_context
-from pydantic_ai_dapr import HistoryEvent, RunFailedError, RunStatus
+from pydantic_ai_dapr import HistoryEvent, RunFailedError, RunStatus, WorkflowUnavailableError
 from pydantic_ai_dapr.client import PAYLOAD
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS
 from pydantic_ai_dapr.host import AttemptHook, Envelope, OperationBody
@@ -29,6 +29,7 @@ from langgraph_dapr.past import is_idle, pending, replay
 from langgraph_dapr.types import Checkpoint, GraphInput, GraphState, PendingInterrupt
 
 START_SECONDS = 10.0
+UNAVAILABLE_SECONDS = 10.0
 _CARRIED = frozenset({"configurable", "metadata", "tags", "recursion_limit", "max_concurrency", "run_name"})
 
 
@@ -116,6 +117,7 @@ class DaprWorkflowGraphRunner(WorkflowHost):
     def wait(self, workflow_id: str, timeout: float | None = None, poll_interval: float = 0.5) -> dict[str, Any]:
         """The output of a run, once it has ended. Raises RunFailedError where it ended without one, and TimeoutError.
 
+        A sidecar that does not answer is asked for 10 seconds again, then WorkflowUnavailableError is raised.
         Intervals are in seconds.
         """
         return self._wait(workflow_id, timeout, poll_interval, lambda: None)
@@ -310,15 +312,20 @@ class DaprWorkflowGraphRunner(WorkflowHost):
         poll_interval: float,
         early: Callable[[], dict[str, Any] | None],
     ) -> dict[str, Any]:
-        deadline = None if timeout is None else time.monotonic() + timeout
+        answered = began = time.monotonic()
+        seen = "unknown"
         while True:
-            status = self.client.status(run_id)
-            if status is not None and status.is_terminal:
-                return self._output(status)
-            if (found := early()) is not None:
-                return found
-            if deadline is not None and time.monotonic() > deadline:
-                seen = status.status if status else "unknown"
+            try:
+                status = self.client.status(run_id)
+                if status is not None and status.is_terminal:
+                    return self._output(status)
+                if (found := early()) is not None:
+                    return found
+                answered, seen = time.monotonic(), status.status if status else seen
+            except WorkflowUnavailableError:  # also where a state is read that is being written
+                if time.monotonic() - answered > UNAVAILABLE_SECONDS:
+                    raise
+            if timeout is not None and time.monotonic() - began > timeout:
                 raise TimeoutError(f"run {run_id} did not end within {timeout:g} s; it was {seen} when last seen")
             time.sleep(poll_interval)
 

@@ -67,7 +67,7 @@ class DurableGraphRun:
         """Execute one activity."""
         assert self.engine is not None
         number = next(event.id for event in self.engine.history if event.kind == "scheduled" and event.value is value)
-        context = SimpleNamespace(workflow_id=RUN, task_id=number)
+        context = SimpleNamespace(workflow_id=self.engine.instance_id, task_id=number)
         return json.loads(json.dumps(self.activities[name](context, json.loads(json.dumps(value)))))
 
     def turn(self) -> None:
@@ -111,7 +111,7 @@ class DurableGraphRun:
         self.engine = Engine(self.runner._workflow, instance_id, json.loads(json.dumps(value)))  # pyright: ignore[reportPrivateUsage]
 
     def status(self, instance_id: str, timeout: float, *, payloads: bool = True) -> RunStatus | None:
-        if instance_id != RUN or self.engine is None:
+        if self.engine is None or instance_id != self.engine.instance_id:
             return None
         if self.by_itself:
             self.go_on()
@@ -119,11 +119,11 @@ class DurableGraphRun:
         state = "failed" if error else "completed" if self.engine.ended else "running"
         now = self.engine._now.replace(tzinfo=UTC)  # pyright: ignore[reportPrivateUsage]
         return RunStatus(
-            run_id=RUN, status=state, created_at=now, updated_at=now, output=self.engine.result, error=error
+            run_id=instance_id, status=state, created_at=now, updated_at=now, output=self.engine.result, error=error
         )
 
     def raise_event(self, instance_id: str, name: str, value: Any, timeout: float) -> None:
-        if self.engine is None or instance_id != RUN:
+        if self.engine is None or instance_id != self.engine.instance_id:
             raise WorkflowUnavailableError(f"no {instance_id}")
         self.engine.inbox.append(Event("raised", name=name, value=json.loads(json.dumps(value))))
 
