@@ -64,8 +64,8 @@ _deferred = TypeAdapter(DeferredToolResults)
 class _SharedRuntime:
     """The connection of this process to one sidecar, ended with the last agent that uses it."""
 
-    def __init__(self, address: tuple[str, int], runtime: Any, users: int) -> None:
-        self._address, self._runtime, self._users = address, runtime, users
+    def __init__(self, address: tuple[str, int], runtime: Any, client: AgentRunClient, users: int) -> None:
+        self._address, self._runtime, self._client, self._users = address, runtime, client, users
         self._lock = threading.Lock()
 
     def release(self) -> None:
@@ -74,6 +74,7 @@ class _SharedRuntime:
             if self._users == 0:
                 _connected.discard(self._address)
                 self._runtime.shutdown()
+                self._client.close()
 
 
 _connected: set[tuple[str, int]] = set()
@@ -124,8 +125,10 @@ def start_together(runners: Sequence[Hosted]) -> None:
     def keep_answer(ctx: object, asked: dict[str, Any]) -> dict[str, Any]:
         return asked
 
+    client = AgentRunClient("any", host=address[0], port=address[1], api_token=first.api_token)
+
     def wake(ctx: object, child: dict[str, Any]) -> dict[str, Any]:
-        return first.client.wake_child(**child)
+        return client.wake_child(**child)
 
     runtime.register_activity(keep_answer, name=ASK_ACTIVITY)
     runtime.register_activity(wake, name=WAKE_ACTIVITY)
@@ -133,7 +136,7 @@ def start_together(runners: Sequence[Hosted]) -> None:
         runner.host_on(runtime)
     runtime.start()
     _connected.add(address)
-    shared = _SharedRuntime(address, runtime, len(runners))
+    shared = _SharedRuntime(address, runtime, client, len(runners))
     for runner in runners:
         runner.started(shared)
 
