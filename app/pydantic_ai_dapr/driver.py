@@ -68,6 +68,9 @@ class KeptRuns:
         for run in runs:
             run.loop.evict()
 
+    def __contains__(self, instance_id: str) -> bool:
+        return instance_id in self._runs
+
     def __len__(self) -> int:
         return len(self._runs)
 

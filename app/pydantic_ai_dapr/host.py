@@ -21,7 +21,7 @@ from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.context import operation_scope
 from pydantic_ai_dapr.errors import to_value
 from pydantic_ai_dapr.payloads import PayloadTooLargeError, reference_of
-from pydantic_ai_dapr.run import PayloadAccess
+from pydantic_ai_dapr.run import PayloadAccess, identity
 from pydantic_ai_dapr.types import Attempt, Operation
 
 Envelope = dict[str, Any]
@@ -34,16 +34,7 @@ REMEMBERED = 2048
 
 def envelope(operation: Operation, params: Any, *, segment: int = 0, issued: float = 0.0) -> Envelope:
     """An operation with its parameters, as an activity's input. `issued` is in Unix seconds."""
-    return {
-        "segment": segment,
-        "issued": issued,
-        "run": operation.run_id,
-        "ordinal": operation.ordinal,
-        "kind": operation.kind,
-        "name": operation.name,
-        "attempt": operation.attempt,
-        "params": params,
-    }
+    return {"segment": segment, "issued": issued, **identity(operation), "params": params}
 
 
 def opened(instance_id: str, payload: Envelope) -> Operation:

@@ -27,7 +27,7 @@ async def perform(
         def issue(operation: Operation = operation) -> Envelope:
             return envelope(operation, run.offload(params()), segment=run.segment, issued=run.now())
 
-        answer: Envelope = run.resolve(await run.call(activity, issue, (operation.ordinal, operation.attempt)))
+        answer: Envelope = run.resolve(await run.call(activity, issue, operation))
         if "ok" in answer:
             return answer["ok"], operation
         error = ErrorValue.model_validate(answer["err"])

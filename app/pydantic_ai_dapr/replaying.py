@@ -77,16 +77,27 @@ class ReplayReport:
 class _Context(_RuntimeOrchestrationContext):
     """Asks the code for inputs that are otherwise taken from the history."""
 
-    compares_inputs = True
+    compares = "inputs"
+
+
+class _QuickContext(_RuntimeOrchestrationContext):
+    """Asks the code only which operations it performs."""
+
+    compares = "operations"
 
 
 def replay(
-    workflow: Workflow, export: Export, resolve: Callable[[JsonValue], JsonValue] = lambda value: value
+    workflow: Workflow,
+    export: Export,
+    resolve: Callable[[JsonValue], JsonValue] = lambda value: value,
+    *,
+    inputs: bool = True,
 ) -> ReplayReport:
     """Run `workflow(context, input)` over the export's events; for an agent, see `DaprWorkflowAgentRunner.replay`.
 
     `resolve` gives the payload that a reference in an input or result stands for, on either side. Earlier segments
-    of a run are brought back by their answers, and not compared.
+    of a run are brought back by their answers, and not compared. Without `inputs` only the operations are compared,
+    their order, names and attempts, which is quicker.
     """
 
     def begin(context: Any, value: Any) -> Any:
@@ -94,13 +105,15 @@ def replay(
 
     registry = _Registry()
     registry.add_named_orchestrator(export.workflow, begin)
-    executor, context, actions = _OrchestrationExecutor(registry, log), _Context(export.instance_id), 0
+    executor, actions = _OrchestrationExecutor(registry, log), 0
+    context = (_Context if inputs else _QuickContext)(export.instance_id)
     events = [parse(one) for one in export.recorded]
     rerun = any(event.taskScheduled.HasField("rerunParentInstanceInfo") for event in events)
     for position, event in enumerate(events):
         kind = event.WhichOneof("eventType")
         if kind in (*_SCHEDULED, "executionCompleted"):
-            recorded, done = (_comparable(one, resolve) for one in (_event(event), _done(context, event)))
+            pair = (_event(event), _done(context, event))
+            recorded, done = (_comparable(one, resolve) for one in pair) if inputs else map(_operation_alone, pair)
             if rerun and isinstance(recorded, dict) and isinstance(done, dict):
                 # Children that answered before the step that the run was run again from are the old run's.
                 done = done | {"instance": recorded["instance"]} if "instance" in recorded else done
@@ -116,9 +129,21 @@ def replay(
         except Exception as error:
             context.set_failed(error)
     for action in context.get_actions():
-        different = _difference(len(events), None, _comparable(_action(action), resolve))
+        done = _action(action)
+        different = _difference(len(events), None, _comparable(done, resolve) if inputs else _operation_alone(done))
         return ReplayReport(export.instance_id, len(events), actions, different)
     return ReplayReport(export.instance_id, len(events), actions, None)
+
+
+def _operation_alone(value: JsonValue) -> JsonValue:
+    """An action without its parameters, its end without its output."""
+    if not isinstance(value, dict):
+        return value
+    if "end" in value:
+        return {"end": value["end"]}
+    given = value.get("input")
+    named = {key: given.get(key) for key in ("ordinal", "kind", "name", "attempt")} if isinstance(given, dict) else None
+    return {**value, "input": named}
 
 
 def _done(context: _RuntimeOrchestrationContext, event: Any) -> JsonValue:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from pydantic_ai_dapr.errors import ErrorValue, OperationFailedError, rebuild
 from pydantic_ai_dapr.loop import WorkflowEventLoop
 from pydantic_ai_dapr.payloads import Reference
-from pydantic_ai_dapr.types import RECOVER
+from pydantic_ai_dapr.types import RECOVER, Operation
 
 current_run: contextvars.ContextVar[LiveRun | None] = contextvars.ContextVar("pydantic_ai_dapr.run", default=None)
 
@@ -69,6 +69,19 @@ class Answer:
     """Of an external event: its name."""
 
 
+def identity(operation: Operation | None) -> dict[str, Any]:
+    """What an operation is, without its parameters: as in its activity's input."""
+    if operation is None:
+        return {}
+    return {
+        "run": operation.run_id,
+        "ordinal": operation.ordinal,
+        "kind": operation.kind,
+        "name": operation.name,
+        "attempt": operation.attempt,
+    }
+
+
 @dataclass
 class Call:
     """An activity. `payload` makes its input, and is not asked where the input is in the history and taken from it."""
@@ -78,15 +91,22 @@ class Call:
     future: asyncio.Future[Any]
     at: datetime
     reissued: bool = False
-    attempt: tuple[int, int] | None = None
-    """The operation's ordinal and which attempt this is: what the journal remembers of the call."""
+    operation: Operation | None = None
+    """What the call is an attempt at, which the journal remembers."""
 
     @property
     def settled(self) -> bool:
         return self.future.done()
 
+    @property
+    def attempt(self) -> tuple[int, int] | None:
+        return (self.operation.ordinal, self.operation.attempt) if self.operation else None
+
     def issue(self, ctx: WorkflowContext) -> Any:
-        known = ctx.is_replaying and not (self.attempt and getattr(ctx, "compares_inputs", False))
+        compares = getattr(ctx, "compares", None) if self.operation else None
+        if compares == "operations":
+            return ctx.call_activity(self.name, input=identity(self.operation))
+        known = ctx.is_replaying and compares != "inputs"
         return ctx.call_activity(self.name, input=None if known else self.payload())
 
     def deliver(self, answer: Answer) -> None:
@@ -245,12 +265,10 @@ class LiveRun:
         """Whether what happens now has happened before, so that nothing of it may be reported again."""
         return self.loop.evicting or self.moment.replaying
 
-    def call(
-        self, name: str, payload: Callable[[], object], attempt: tuple[int, int] | None = None
-    ) -> asyncio.Future[Any]:
+    def call(self, name: str, payload: Callable[[], object], operation: Operation | None = None) -> asyncio.Future[Any]:
         """Schedule an activity; the future has its result."""
         future = self._future()
-        self._add(Call(name, payload, future, self.moment.at, attempt=attempt))
+        self._add(Call(name, payload, future, self.moment.at, operation=operation))
         return future
 
     def call_child(self, name: str, payload: Callable[[], object], instance_id: str) -> asyncio.Future[Any]:

@@ -531,6 +531,8 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             async def main() -> dict[str, Any]:
                 return await self._agent_run(hosted, run_input_of(start, journal))
 
+            if kept is self._kept and ctx.is_replaying and ctx.instance_id not in kept:
+                self._catch_up(ctx)
             return (
                 yield from drive(ctx, main, kept, start=start, journal=journal, segment_answers=self._segment_answers)
             )
@@ -545,6 +547,29 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             usage=_usage.validate_python(output["usage"]),
             messages=ModelMessagesTypeAdapter.validate_python(output["messages"]),
         )
+
+    def _catch_up(self, ctx: Any) -> None:
+        """Bring a run that this process doesn't know to where its history is.
+
+        Where the code does something else than the history has, the run is stalled rather than failed: it waits for
+        a worker whose code fits.
+        """
+        try:
+            recorded = self._hub.recorded(ctx.instance_id, CALL_SECONDS)
+        except WorkflowUnavailableError as error:
+            log.info("run %s: its history can't be compared: %s", ctx.instance_id, error)
+            return
+        fresh, export = KeptRuns(1), Export.of(ctx.instance_id, recorded, [], [])
+        report = replay(self._workflow(fresh, self._journal), export, self._journal.resolve, inputs=False)
+        run = fresh.take(ctx.instance_id)
+        if report.difference is not None:
+            if run is not None:
+                run.loop.evict()
+            log.error("run %s is stalled, since %s", ctx.instance_id, report.difference)
+            ctx.set_custom_status(str(report.difference))
+            raise VersionNotRegisteredException
+        if run is not None:
+            self._kept.keep(run)
 
     def _result(self, status: RunStatus) -> RunResult[Output]:
         if status.status != "completed" or not isinstance(status.output, dict):

@@ -86,3 +86,39 @@ def test_a_worker_without_a_runs_version_leaves_it_to_one_that_has_it(stack: Dap
         assert third.wait(run).output == "old"
     finally:
         third.shutdown()
+
+
+def test_code_that_does_something_else_stalls_its_run_until_code_that_fits_is_back(
+    stack: DaprStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    first = worker(stack, desk("old", OLD))
+    run = first.schedule("go").run_id
+    until("the question", lambda: waiting(first, run))
+    first.shutdown()
+
+    renamed = desk("new", OLD)
+    renamed_worker = worker(stack, renamed, name="desk")
+
+    @renamed.instructions
+    async def looks_up() -> str:
+        from pydantic_ai_dapr.run import current_run
+
+        live = current_run.get()
+        assert live is not None
+        await live.call("pydantic_ai_dapr.ask", lambda: {})
+        return "asks somebody first"
+
+    renamed_worker.client.approve(run, "refund")
+    until("the stalled run", lambda: getattr(renamed_worker.status(run), "status", "") == "stalled")
+    assert "the code does something else at event" in caplog.text
+    other = renamed_worker.schedule("go").run_id
+    renamed_worker.client.approve(other, "refund")
+    assert renamed_worker.wait(other).output == "new"
+    renamed_worker.shutdown()
+    stack.end("daprd-0")
+    stack.start_sidecar()
+    third = worker(stack, desk("old", OLD))
+    try:
+        assert third.wait(run).output == "old"
+    finally:
+        third.shutdown()

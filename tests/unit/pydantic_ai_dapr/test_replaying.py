@@ -12,7 +12,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic_ai import Agent
-from pydantic_ai_dapr import DaprWorkflowAgentRunner, Export, PayloadLostError, ReplayReport, patched, replay, steps
+from pydantic_ai_dapr import (
+    DaprWorkflowAgentRunner,
+    Export,
+    Operation,
+    PayloadLostError,
+    ReplayReport,
+    patched,
+    replay,
+    steps,
+)
 from pydantic_ai_dapr.driver import KeptRuns, drive
 from pydantic_ai_dapr.run import current_run
 
@@ -134,7 +143,8 @@ async def operate(number: int) -> int:
     run = current_run.get()
     assert run is not None
     ordinal = run.next_ordinal()
-    return await run.call("operate", lambda: {"ordinal": ordinal, "number": number}, (ordinal, 1))
+    operation = Operation("run-1", "run-1", ordinal, "tool", "operate", 1)
+    return await run.call("operate", lambda: {"ordinal": ordinal, "number": number}, operation)
 
 
 async def original() -> int:
