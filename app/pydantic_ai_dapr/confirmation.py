@@ -6,6 +6,9 @@ belongs to nothing that the saved history knows, and a workflow with a signed hi
 and fails (`DAPR_WORKFLOW_HISTORY_TAMPERED … unknown task scheduled id`). Seen once in 250 runs whose region lost a
 worker.
 
+The engine saves a workflow's custom status with its turn, and tells it from memory, under the lock that a turn
+holds: so the driver writes there how far it is. To read the history costs more the longer it is.
+
 A long run goes on in segments, each with a history of its own whose tasks are numbered from the beginning. An answer
 that comes after its segment has ended would be taken for another task's, so it is never given.
 
@@ -18,7 +21,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from dataclasses import dataclass, field
 
 from pydantic_ai_dapr.types import WorkflowUnavailableError
@@ -32,12 +35,20 @@ TELL_AFTER_SECONDS = 10.0
 
 @dataclass(frozen=True, order=True)
 class Saved:
-    """How far a saved history goes: the run's segment, and the number of the last task that it asked for."""
+    """How far a saved history goes: the run's segment, and how many steps it has issued in that segment."""
 
     segment: int
-    last_task: int
-    answered: frozenset[int] = field(default=frozenset(), compare=False)
+    issued: int
     ended: bool = field(default=False, compare=False)
+
+    def __str__(self) -> str:
+        return f"{self.segment}:{self.issued}"
+
+    @classmethod
+    def parse(cls, text: str, ended: bool) -> Saved:
+        """What the workflow's custom status tells; nothing where it isn't the driver's."""
+        segment, _, issued = text.partition(":")
+        return cls(int(segment), int(issued), ended) if segment.isdigit() and issued.isdigit() else UNKNOWN
 
 
 UNKNOWN = Saved(-1, -1)
@@ -46,12 +57,17 @@ UNKNOWN = Saved(-1, -1)
 class Confirmations:
     """Remembers, for at most `limit` workflows, how far the saved history is known to go.
 
-    `saved(instance_id)` reads that, or None where there is no such workflow, so that no answer can harm it. Safe to
-    use from several threads.
+    `saved(instance_id)` reads that, or None where there is no such workflow, so that no answer can harm it;
+    `answered(instance_id)` reads which tasks have an answer in the saved history. Safe to use from several threads.
     """
 
-    def __init__(self, saved: Callable[[str], Saved | None], limit: int = 4096) -> None:
-        self._saved, self._limit = saved, limit
+    def __init__(
+        self,
+        saved: Callable[[str], Saved | None],
+        answered: Callable[[str], Container[int]] = lambda instance_id: (),
+        limit: int = 4096,
+    ) -> None:
+        self._saved, self._answered, self._limit = saved, answered, limit
         self._known: OrderedDict[str, Saved] = OrderedDict()
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
@@ -66,30 +82,32 @@ class Confirmations:
         saved = self._read(instance_id)
         if saved is None or saved.ended or saved.segment > segment:
             return True
-        return saved.segment == segment and task_id in saved.answered
+        try:
+            return saved.segment == segment and task_id in self._answered(instance_id)
+        except WorkflowUnavailableError as error:
+            log.info("run %s: its history can't be read: %s", instance_id, error)
+            return False
 
-    def wait(self, instance_id: str, segment: int, task_id: int) -> None:
-        """Return once the task's turn is saved, however long it takes, or after `stop`.
+    def wait(self, instance_id: str, segment: int, issued: int) -> None:
+        """Return once the turn that made the segment's `issued`-th step is saved, or after `stop`.
 
-        For a task whose segment has ended without it, only `stop` ends the wait.
+        For a step whose segment has ended without it, only `stop` ends the wait.
         """
-        asked = Saved(segment, task_id)
+        asked = Saved(segment, issued)
         pause, began, told = FIRST_PAUSE_SECONDS, time.monotonic(), False
         with self._lock:
             known = self._known.get(instance_id, UNKNOWN)
         saved = known if known >= asked else self._read(instance_id)
         while saved is not None and not (saved.segment == segment and saved >= asked):
             if saved.segment > segment or saved.ended:
-                log.warning("run %s: task %d of segment %d comes too late, ignored", instance_id, task_id, segment)
+                log.warning("run %s: step %s comes too late, ignored", instance_id, asked)
                 pause, told = STALE_PAUSE_SECONDS, True
             if self._stopped.wait(pause):
                 return
             pause = max(pause, min(pause * 2, LONGEST_PAUSE_SECONDS))
             if not told and time.monotonic() - began > TELL_AFTER_SECONDS:
                 told = True
-                log.warning(
-                    "run %s: task %d has ended, but the turn that asked for it isn't saved", instance_id, task_id
-                )
+                log.warning("run %s: step %s has ended, but the turn that asked for it isn't saved", instance_id, asked)
             saved = self._read(instance_id)
 
     def stop(self) -> None:

@@ -20,6 +20,7 @@ from typing import Any, Protocol
 
 from dapr.ext.workflow import when_any  # pyright: ignore[reportUnknownVariableType]
 
+from pydantic_ai_dapr.confirmation import Saved
 from pydantic_ai_dapr.errors import to_value
 from pydantic_ai_dapr.journal import Continued, Segment, continued_of, dump_answer, load_answer
 from pydantic_ai_dapr.payloads import Reference
@@ -127,7 +128,9 @@ class _Drive:
             stage = run.stages[position]
             for number in stage.open:
                 if number not in tasks:
+                    run.issued = len(tasks) + 1
                     tasks[number] = run.steps[number].issue(ctx)
+            ctx.set_custom_status(str(Saved(run.segment, len(tasks))))
             self.kept.keep(run)
             first = yield when_any([tasks[number] for number in stage.open])
             mine = self.kept.take(ctx.instance_id) is run

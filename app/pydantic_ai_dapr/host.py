@@ -32,9 +32,14 @@ REMEMBERED = 2048
 """Answers of ended operations that are kept for a late second delivery."""
 
 
-def envelope(operation: Operation, params: Any, *, segment: int = 0, issued: float = 0.0) -> Envelope:
-    """An operation with its parameters, as an activity's input. `issued` is in Unix seconds."""
-    return {"segment": segment, "issued": issued, **identity(operation), "params": params}
+def envelope(
+    operation: Operation, params: Any, *, segment: int = 0, issued: int = 0, issued_at: float = 0.0
+) -> Envelope:
+    """An operation with its parameters, as an activity's input.
+
+    It is the `issued`-th step of its segment, asked for at `issued_at` (Unix seconds).
+    """
+    return {"segment": segment, "issued": issued, "issued_at": issued_at, **identity(operation), "params": params}
 
 
 def opened(instance_id: str, payload: Envelope) -> Operation:
@@ -213,7 +218,7 @@ class Deliveries:
         `body(operation, params)` executes the operation. Blocks until the turn that asked for it is saved.
         """
         operation, segment = opened(instance_id, delivered), delivered["segment"]
-        if self._confirmations.is_answered(instance_id, segment, task_id, delivered["issued"]):
+        if self._confirmations.is_answered(instance_id, segment, task_id, delivered["issued_at"]):
             answer = error_answer(StaleDeliveryError(f"{operation.key} needs no execution any more"))
         else:
             answer = self._operations.execute(operation, lambda: self._body(operation, delivered, body))
@@ -221,7 +226,7 @@ class Deliveries:
                 answer = self._payloads.offload(instance_id, answer)
             except PayloadTooLargeError as error:
                 answer = error_answer(error)
-        self._confirmations.wait(instance_id, segment, task_id)
+        self._confirmations.wait(instance_id, segment, delivered["issued"])
         return answer
 
     async def _body(self, operation: Operation, delivered: Envelope, body: OperationBody) -> object:

@@ -90,7 +90,10 @@ class WorkflowHost:
         """Get ready to execute what the runtime will be given."""
         self._stopped.clear()
         self._operations = OperationHost(self._on_attempt)
-        self._confirmations = Confirmations(lambda instance_id: self.client.hub.saved(instance_id, CALL_SECONDS))
+        self._confirmations = Confirmations(
+            lambda instance_id: self.client.hub.saved(instance_id, CALL_SECONDS),
+            lambda instance_id: self.client.hub.answered(instance_id, CALL_SECONDS),
+        )
         self.deliveries = Deliveries(self._operations, self._confirmations, self.journal)
         self.register(runtime)
 

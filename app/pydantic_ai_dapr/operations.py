@@ -25,7 +25,9 @@ async def perform(
     while True:
 
         def issue(operation: Operation = operation) -> Envelope:
-            return envelope(operation, run.offload(params()), segment=run.segment, issued=run.now())
+            return envelope(
+                operation, run.offload(params()), segment=run.segment, issued=run.issued, issued_at=run.now()
+            )
 
         answer: Envelope = run.resolve(await run.call(activity, issue, operation))
         if "ok" in answer:

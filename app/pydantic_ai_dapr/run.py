@@ -38,6 +38,7 @@ class WorkflowContext(Protocol):
     def wait_for_external_event(self, name: str, /) -> Any: ...
     def continue_as_new(self, new_input: Any, /, *, save_events: bool = False) -> None: ...
     def is_patched(self, patch_name: str, /) -> bool: ...
+    def set_custom_status(self, custom_status: str, /) -> None: ...
 
 
 class PayloadAccess(Protocol):
@@ -240,7 +241,7 @@ class LiveRun:
         self.patches: dict[str, bool] = {}
         self.ask_patch: Callable[[str], bool] = lambda name: True
         self._passed: list[str] = []
-        self._count = self._uuids = 0
+        self._count = self._uuids = self.issued = 0
         self._recovered: list[object] = []
         self._context = contextvars.Context()
         self._context.run(current_run.set, self)

@@ -267,7 +267,10 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         """Register the agent's workflow and activities."""
         self._stopped.clear()
         self._operations = OperationHost(self._on_attempt)
-        self._confirmations = Confirmations(lambda instance_id: self._hub.saved(instance_id, CALL_SECONDS))
+        self._confirmations = Confirmations(
+            lambda instance_id: self._hub.saved(instance_id, CALL_SECONDS),
+            lambda instance_id: self._hub.answered(instance_id, CALL_SECONDS),
+        )
         self._asking = LoopThread("pydantic-ai-dapr-questions")
         conversations = Conversations(1024, self._model_inputs)
         deliveries = Deliveries(self._operations, self._confirmations, self._journal)

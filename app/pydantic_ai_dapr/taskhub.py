@@ -24,9 +24,9 @@ from google.protobuf.wrappers_pb2 import StringValue
 from pydantic import JsonValue
 
 from pydantic_ai_dapr.confirmation import Saved
-from pydantic_ai_dapr.journal import continued_of
 from pydantic_ai_dapr.recorded import failure_of, history_event, json_of, time_of
 from pydantic_ai_dapr.types import (
+    TERMINAL,
     HistoryEvent,
     RunExistsError,
     RunStatus,
@@ -151,32 +151,30 @@ class TaskHub:
             raise
 
     def saved(self, instance_id: str, timeout: float) -> Saved | None:
-        """How far a workflow's saved history goes; None where there is none of that id."""
+        """How far a workflow's saved history goes, as its driver wrote; None where there is no workflow of that id.
+
+        The workflow's actor answers from memory, once the turn that it is at has been saved or dropped.
+        """
+        request = pb.GetInstanceRequest(instanceId=instance_id, getInputsAndOutputs=True)
         try:
-            events = self._events(instance_id, timeout)
+            answer = self._call(self._stub.WaitForInstanceStart, request, timeout)
         except WorkflowUnavailableError as error:
             cause = error.__cause__
             if isinstance(cause, grpc.RpcError) and cause.code() is grpc.StatusCode.NOT_FOUND:
                 return None
             raise
-        segment, last, answered, ended = -1, -1, list[int](), False
-        for event in events:
-            match event.WhichOneof("eventType"):
-                case "executionStarted":
-                    continued = continued_of(json_of(event.executionStarted.input.value))
-                    segment = continued.segment if continued else 0
-                case "taskScheduled":
-                    # The tasks of one turn are in the order of their numbers.
-                    last = event.eventId
-                case "taskCompleted":
-                    answered.append(event.taskCompleted.taskScheduledId)
-                case "taskFailed":
-                    answered.append(event.taskFailed.taskScheduledId)
-                case "executionCompleted":
-                    ended = True
-                case _:
-                    pass
-        return Saved(segment, last, frozenset(answered), ended)
+        if not answer.exists:
+            return None
+        state = answer.workflowState
+        return Saved.parse(state.customStatus.value, _STATUS.get(state.workflowStatus, "running") in TERMINAL)
+
+    def answered(self, instance_id: str, timeout: float) -> frozenset[int]:
+        """The numbers of the tasks that have an answer in a workflow's saved history."""
+        return frozenset(
+            event.taskCompleted.taskScheduledId if event.HasField("taskCompleted") else event.taskFailed.taskScheduledId
+            for event in self._events(instance_id, timeout)
+            if event.HasField("taskCompleted") or event.HasField("taskFailed")
+        )
 
     def save_state(self, store: str, key: str, value: bytes, timeout: float) -> None:
         """Write a value of the app's own to a state store."""

@@ -13,7 +13,7 @@ from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner, RunInput
 from pydantic_ai_dapr.confirmation import Confirmations, Saved
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.host import Deliveries, Envelope, OperationBody, OperationHost
-from pydantic_ai_dapr.journal import Journal, continued_of
+from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.payloads import Payloads
 
 from tests.support.workflow_engine import Engine
@@ -30,7 +30,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.deliveries = Deliveries(
-            OperationHost(self.attempts.append), Confirmations(self._saved), Payloads(self.values)
+            OperationHost(self.attempts.append), Confirmations(self._saved, self._answered), Payloads(self.values)
         )
         self.conversations = Conversations(8, self._inputs)
 
@@ -41,10 +41,10 @@ class Worker:
         return await self.conversations.expand(instance_id, ordinal, wire)
 
     def _saved(self, instance_id: str) -> Saved:
-        scheduled = [event.id for event in self.engine.history if event.kind == "scheduled"]
-        answered = frozenset(event.id for event in self.engine.history if event.kind == "completed")
-        continued = continued_of(self.engine.input)
-        return Saved(continued.segment if continued else 0, max(scheduled, default=-1), answered, self.engine.ended)
+        return Saved.parse(self.engine.custom_status, self.engine.ended)
+
+    def _answered(self, instance_id: str) -> frozenset[int]:
+        return frozenset(event.id for event in self.engine.history if event.kind == "completed")
 
     async def _inputs(self, instance_id: str) -> Inputs:
         payloads = Payloads(self.values)

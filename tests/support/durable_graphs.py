@@ -14,7 +14,7 @@ from pydantic_ai_dapr import Attempt, HistoryEvent, RunExistsError, RunStatus, W
 from pydantic_ai_dapr.confirmation import Confirmations, Saved
 from pydantic_ai_dapr.errors import to_value
 from pydantic_ai_dapr.host import Deliveries, OperationHost
-from pydantic_ai_dapr.journal import Journal, continued_of
+from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.payloads import Payloads
 from pydantic_ai_dapr.types import RunError
 
@@ -134,11 +134,7 @@ class DurableGraphRun:
 
     def _saved(self, instance_id: str) -> Saved:
         assert self.engine is not None
-        history = self.engine.history
-        scheduled = [event.id for event in history if event.kind == "scheduled"]
-        answered = frozenset(event.id for event in history if event.kind == "completed")
-        continued = continued_of(self.engine.input)
-        return Saved(continued.segment if continued else 0, max(scheduled, default=-1), answered, self.engine.ended)
+        return Saved.parse(self.engine.custom_status, self.engine.ended)
 
     def _events(self) -> list[HistoryEvent]:
         """The engine's history as the sidecar tells it."""

@@ -59,6 +59,7 @@ class RecordingEngine(Engine):
         registry.add_named_orchestrator(self.name, self._begin)
         executor = _OrchestrationExecutor(registry, logging.getLogger("recorded-runs"))
         results = executor.execute(self.instance_id, self.recorded, new)
+        self.custom_status = results.encoded_custom_status or ""
         new[0].workflowStarted.version.patches.extend(results.patches or [])
         self.recorded += new
         self.history += self.inbox

@@ -50,6 +50,7 @@ class Context:
     waiting: dict[str, deque[task.CompletableTask[Any]]] = field(default_factory=dict)
     buffered: dict[str, deque[Any]] = field(default_factory=dict)
     next_input: Any = None
+    custom_status: str = ""
     patches: list[str] = field(default_factory=list)
     known_patches: set[str] = field(default_factory=set)
     applied: dict[str, bool] = field(default_factory=dict)
@@ -59,6 +60,9 @@ class Context:
         if applies:
             self.patches.append(patch_name)
         return applies
+
+    def set_custom_status(self, custom_status: str, /) -> None:
+        self.custom_status = custom_status
 
     def call_activity(self, activity: str, /, *, input: object = None) -> task.CompletableTask[Any]:
         return self._ask("scheduled", activity, input)
@@ -124,6 +128,7 @@ class Engine:
     wakeups: dict[int, Event] = field(default_factory=dict)
     result: Any = None
     ended: bool = False
+    custom_status: str = ""
     _now: datetime = BEGAN
 
     def turn(self, now: datetime | None = None) -> None:
@@ -151,6 +156,7 @@ class Engine:
         if context.patches[: len(before)] != before:
             raise NonDeterminismError(f"the history has the patches {before}, the replay met {context.patches}")
         new[0] = replace(new[0], patches=tuple(context.patches[len(before) :]))
+        self.custom_status = context.custom_status
         asked = context.asked[sum(event.kind in ("scheduled", "timer") for event in self.history) :]
         self.history += [*new, *asked]
         self.wakeups |= {event.id: event for event in asked}

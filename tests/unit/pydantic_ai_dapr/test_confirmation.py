@@ -103,7 +103,7 @@ def test_an_answer_to_a_segment_that_has_ended_is_never_given(
         confirmations.stop()
         waiting.join(5)
     assert not waiting.is_alive()
-    assert "task 3 of segment 0 comes too late" in caplog.text
+    assert "step 0:3 comes too late" in caplog.text
 
 
 def test_an_ended_runs_answer_is_given_where_the_history_asks_for_it() -> None:
@@ -111,19 +111,33 @@ def test_an_ended_runs_answer_is_given_where_the_history_asks_for_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("saved", "answered"),
+    ("saved", "answers", "answered"),
     [
-        (Saved(0, 5, frozenset({3})), True),
-        (Saved(0, 5, frozenset({2})), False),
-        (Saved(0, 2), False),
-        (Saved(1, 1), True),
-        (Saved(0, 5, ended=True), True),
-        (None, True),
-        (WorkflowUnavailableError("not now"), False),
+        (Saved(0, 5), {3}, True),
+        (Saved(0, 5), {2}, False),
+        (Saved(0, 2), set[int](), False),
+        (Saved(1, 1), set[int](), True),
+        (Saved(0, 5, ended=True), set[int](), True),
+        (None, set[int](), True),
+        (WorkflowUnavailableError("not now"), {3}, False),
     ],
 )
-def test_a_late_delivery_is_looked_up(saved: Saved | Exception | None, answered: bool) -> None:
-    assert Confirmations(Histories(saved)).is_answered("run-1", 0, 3, LONG_AGO) is answered
+def test_a_late_delivery_is_looked_up(saved: Saved | Exception | None, answers: set[int], answered: bool) -> None:
+    confirmations = Confirmations(Histories(saved), lambda instance_id: answers)
+    assert confirmations.is_answered("run-1", 0, 3, LONG_AGO) is answered
+
+
+def test_a_late_delivery_is_executed_where_the_history_cannot_be_read() -> None:
+    def answered(instance_id: str) -> set[int]:
+        raise WorkflowUnavailableError("not now")
+
+    assert not Confirmations(Histories(5), answered).is_answered("run-1", 0, 3, LONG_AGO)
+
+
+@pytest.mark.parametrize("told", ["", "somebody else's", "1:", "1:x"])
+def test_a_custom_status_that_is_not_the_drivers_tells_nothing(told: str) -> None:
+    assert Saved.parse(told, ended=False) == confirmation.UNKNOWN
+    assert Saved.parse(str(Saved(3, 14)), ended=False) == Saved(3, 14)
 
 
 def test_a_delivery_in_time_is_not_looked_up() -> None:
@@ -137,7 +151,7 @@ def test_a_wait_that_lasts_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog:
     with caplog.at_level(logging.WARNING):
         Confirmations(Histories(-1, -1, -1, 7)).wait("run-1", 0, 7)
     assert [record.getMessage() for record in caplog.records] == [
-        "run run-1: task 7 has ended, but the turn that asked for it isn't saved"
+        "run run-1: step 0:7 has ended, but the turn that asked for it isn't saved"
     ]
 
 
