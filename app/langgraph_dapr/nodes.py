@@ -63,7 +63,7 @@ class NodeActivity:
             }
         # A subgraph that the node's function calls may leave a command to this graph in place of a value.
         value: Any = output.value
-        return {"returned": dump(replace(value, graph=None))} if isinstance(value, Command) else value
+        return {"returned": dump(value)} if isinstance(value, Command) else value
 
     def _judge(self, error: Exception, tries: int) -> None:
         """Note on the error what the node's policies, where it has any, say to it at the attempt `tries`."""

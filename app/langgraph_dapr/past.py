@@ -76,8 +76,8 @@ def answers(history: list[HistoryEvent]) -> list[Answered]:
         answer: Any = event.result
         retried = "err" in answer and (attempt[0], attempt[1] + 1) in attempts
         if attempt not in seen and not retried:
-            seen.add(attempt)
             found.append(Answered(attempt[0], answer, event, activity))
+        seen.add(attempt)
     return found
 
 

@@ -337,5 +337,5 @@ class DaprWorkflowGraphRunner(WorkflowHost):
 
 def _schemas(graph: Any) -> list[Any]:
     """The schemas of a graph and of its subgraphs."""
-    inner = [one for _, subgraph in graph.get_subgraphs(recurse=True) for one in _schemas(subgraph)]
-    return [*graph.builder.schemas, *inner]
+    subgraphs = [one for _, one in graph.get_subgraphs(recurse=True) if isinstance(one, CompiledStateGraph)]
+    return [schema for one in (graph, *subgraphs) for schema in one.builder.schemas]

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from langgraph.graph import START, StateGraph
 from langgraph.types import interrupt
-from pydantic_ai_dapr import RunExistsError
+from langgraph_dapr.past import is_idle
+from pydantic_ai_dapr import RunExistsError, WorkflowUnavailableError
 
 from tests.support import graphs
 from tests.support.durable_graphs import RUN, DurableGraphRun
@@ -112,6 +113,52 @@ def test_a_history_of_another_graph_is_told_so() -> None:
     other.engine = run.engine
     with pytest.raises(ValueError, match="run-1 was started with another version of the graph"):
         other.runner.checkpoints(RUN)
+
+
+def test_a_sidecar_that_does_not_answer_for_a_moment_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = DurableGraphRun(graphs.sequential(), GIVEN)
+    output = run.finish()
+    status, asked = run.status, list[str]()
+
+    def seldom(*args: Any, **options: Any) -> Any:
+        asked.append("status")
+        if len(asked) < 3:
+            raise WorkflowUnavailableError("busy")
+        return status(*args, **options)
+
+    monkeypatch.setattr(run, "status", seldom)
+    assert run.runner.wait(RUN, poll_interval=0.01) == output
+    asked.clear()
+    monkeypatch.setattr("langgraph_dapr.runner.UNAVAILABLE_SECONDS", 0.0)
+    with pytest.raises(WorkflowUnavailableError, match="busy"):
+        run.runner.wait(RUN, poll_interval=0.01)
+
+
+def test_a_run_that_executes_something_beside_its_question_is_not_idle() -> None:
+    run = DurableGraphRun(graphs.asking(), GIVEN)
+    run.turn()
+    assert run.engine is not None
+    run.engine.serve(next(iter(run.engine.wakeups)), run.serve)
+    run.turn()
+    ask, other = run.engine.wakeups
+    for number, idle in ((ask, False), (other, True)):
+        run.engine.serve(number, run.serve)
+        run.turn()
+        assert is_idle(run.runner.client.history(RUN)) == idle
+    assert len(run.runner.interrupts(RUN)) == 1
+    run.replace_worker()
+
+
+def test_what_was_answered_twice_leaves_one_checkpoint() -> None:
+    run = DurableGraphRun(graphs.sequential(), GIVEN)
+    run.turn()
+    assert run.engine is not None
+    run.engine.signal()
+    run.turn()
+    for number in list(run.engine.wakeups):
+        run.engine.serve(number, run.serve)
+    run.finish()
+    assert [one.values.get("number") for one in run.runner.checkpoints(RUN)] == [None, 0, 1, 2, 3]
 
 
 def test_retried_and_repeated_attempts_leave_one_checkpoint() -> None:

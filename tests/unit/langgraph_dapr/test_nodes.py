@@ -13,11 +13,12 @@ from langchain_core.messages import AIMessage, AnyMessage, HumanMessage
 from langchain_core.runnables import RunnableConfig
 from langgraph.cache.memory import InMemoryCache
 from langgraph.errors import GraphRecursionError, NodeError, NodeTimeoutError
+from langgraph.func import entrypoint
 from langgraph.graph import START, StateGraph
 from langgraph.graph.message import add_messages
 from langgraph.runtime import Runtime
 from langgraph.store.memory import InMemoryStore
-from langgraph.types import CachePolicy, Command, RetryPolicy
+from langgraph.types import CachePolicy, Command, RetryPolicy, Send
 from langgraph_dapr import DaprWorkflowGraphRunner
 from pydantic import BaseModel
 from pydantic_ai_dapr import RunFailedError, current_operation
@@ -215,6 +216,16 @@ def test_values_keep_their_types() -> None:
     assert run.finish() == asyncio.run(graph.ainvoke(given))
 
 
+def test_what_a_send_carries_reaches_the_node_as_it_is() -> None:
+    def takes(state: Any) -> dict[str, Any]:
+        assert type(state) is dict
+        return {"next_id": state["only"]}
+
+    graph: Any = StateGraph(Rich).add_node("takes", takes)
+    graph.add_conditional_edges(START, lambda state: [Send("takes", {"only": 5})], ["takes"])
+    assert DurableGraphRun(graph.compile(), {}).finish() == asyncio.run(graph.compile().ainvoke({}))
+
+
 def test_what_cannot_be_carried_is_refused_with_a_remedy() -> None:
     class Local(TypedDict, total=False):
         log: Any
@@ -246,6 +257,13 @@ def test_a_graph_that_cannot_be_durable_is_refused() -> None:
         DaprWorkflowGraphRunner(graphs.sequential())
     with pytest.raises(ValueError, match="node node is a subgraph, whose nodes are activities"):
         DaprWorkflowGraphRunner(one(graphs.sequential(), retry_policy=RetryPolicy()).compile(), name="graph")
+
+    @entrypoint()
+    def function(given: Any) -> Any:
+        return given
+
+    with pytest.raises(TypeError, match=r"only graphs made with StateGraph can be nodes"):
+        DaprWorkflowGraphRunner(one(function).compile(), name="graph")
 
 
 def test_a_run_of_too_many_steps_fails() -> None:
