@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,20 @@ def worker(stack: DaprStack, attempts: Path, step_seconds: float, sidecar: int =
     port = stack.sidecars[sidecar].grpc_port
     command = [sys.executable, "-m", counting_graph.__name__, str(port), API_TOKEN, str(step_seconds), str(attempts)]
     return stack.spawn(f"worker-{attempts.stem}", command, PYTHONPATH=str(Path(__file__).parents[3]))
+
+
+def replaced(
+    stack: DaprStack,
+    asker: DaprWorkflowGraphRunner,
+    process: subprocess.Popen[bytes],
+    meanwhile: Callable[[], None] = lambda: None,
+) -> DaprWorkflowGraphRunner:
+    """Kill a worker and its sidecar, which fail together, and ask at another sidecar from now on."""
+    asker.shutdown()
+    kill(process)
+    stack.end(f"daprd-{len(stack.sidecars) - 1}")
+    meanwhile()
+    return counting_graph.runner(stack.start_sidecar().grpc_port, API_TOKEN, 0.0)
 
 
 def executed(attempts: Path, phase: str) -> set[tuple[str, int]]:
@@ -70,20 +84,15 @@ def test_a_killed_worker_loses_only_what_it_had_in_hand_and_a_question_waits(sta
     first = worker(stack, files[0], 0.4)
     until("a worker", lambda: scheduled(asker))
     until("some nodes", lambda: len(executed(files[0], "ended")) >= 5)
-    kill(first)
+    asker = replaced(stack, asker, first)
     before = completed(asker)
-    second = worker(stack, files[1], 0.0)
+    second = worker(stack, files[1], 0.0, sidecar=1)
     until("the question", lambda: asker.interrupts("run-1"))
-    kill(second)
     assert not before & executed(files[1], "started")
-    stack.end("daprd-0")
-    stack.wipe_scheduler()
-    stack.start_sidecar()
-    asker = counting_graph.runner(stack.sidecars[1].grpc_port, API_TOKEN, 0.0)
-    until("the question again", lambda: asker.interrupts("run-1"))
+    asker = replaced(stack, asker, second, stack.wipe_scheduler)
     assert [(one.node, one.value) for one in asker.interrupts("run-1")] == [("ask", "counted 8, right?")]
     before = completed(asker)
-    worker(stack, files[2], 0.0, sidecar=1)
+    worker(stack, files[2], 0.0, sidecar=2)
     until("the third worker", lambda: resumed(asker))
     assert asker.wait("run-1", timeout=30.0, poll_interval=0.1) == {
         "limit": 4,
