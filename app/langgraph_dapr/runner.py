@@ -256,7 +256,7 @@ class DaprWorkflowGraphRunner(WorkflowHost):
         bodies[self._durable.breakpoint_activity] = self._durable.breakpoint
 
         def activity(body: OperationBody) -> Callable[[Any, Envelope], Envelope]:
-            return lambda ctx, payload: self.handle(ctx, payload, body)
+            return lambda ctx, payload: self.deliver(ctx, payload, body)
 
         return {name: activity(body) for name, body in bodies.items()}
 

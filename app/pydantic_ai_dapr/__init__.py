@@ -8,10 +8,11 @@ from pydantic_ai_dapr.durability import DaprDurability
 from pydantic_ai_dapr.errors import OperationFailedError
 from pydantic_ai_dapr.export import Export, ExportError, StateStore
 from pydantic_ai_dapr.history import Step, steps
+from pydantic_ai_dapr.hosting import start_together
 from pydantic_ai_dapr.payloads import PayloadLostError, PayloadTooLargeError
 from pydantic_ai_dapr.replaying import Difference, ReplayReport, replay
 from pydantic_ai_dapr.retry import Retry
-from pydantic_ai_dapr.runner import DaprWorkflowAgentRunner, RunHandle, RunResult, start_together
+from pydantic_ai_dapr.runner import DaprWorkflowAgentRunner, RunHandle, RunResult
 from pydantic_ai_dapr.signatures import Verification, verify
 from pydantic_ai_dapr.subagents import ChildAgent, ChildAgents
 from pydantic_ai_dapr.types import (

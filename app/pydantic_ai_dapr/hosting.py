@@ -5,18 +5,19 @@ from __future__ import annotations
 import logging
 import os
 import threading
-from collections.abc import Callable, Coroutine, Generator
-from typing import Any, Protocol
+from collections.abc import Callable, Coroutine, Generator, Sequence
+from typing import Any
 
 from dapr.conf import settings
+from dapr.ext.workflow import WorkflowRuntime
 
+from pydantic_ai_dapr.approvals import ASK_ACTIVITY
 from pydantic_ai_dapr.client import AgentRunClient
 from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, OperationBody, OperationHost
 from pydantic_ai_dapr.journal import Journal
-from pydantic_ai_dapr.run import WorkflowContext
-from pydantic_ai_dapr.runner import start_together
+from pydantic_ai_dapr.run import WAKE_ACTIVITY, WorkflowContext
 from pydantic_ai_dapr.types import HistoryEvent, WorkflowUnavailableError
 
 log = logging.getLogger(__name__)
@@ -27,10 +28,69 @@ READ_AGAIN_SECONDS = 0.1
 HISTORY_READS = 10
 
 
-class Connection(Protocol):
-    """This process's connection to a sidecar, shared by what it hosts there."""
+class _SharedRuntime:
+    """The connection of this process to one sidecar, ended with the last agent that uses it."""
 
-    def release(self) -> None: ...
+    def __init__(self, address: tuple[str, int], runtime: Any, client: AgentRunClient, users: int) -> None:
+        self._address, self._runtime, self._client, self._users = address, runtime, client, users
+        self._lock = threading.Lock()
+
+    def release(self) -> None:
+        with self._lock:
+            self._users -= 1
+            if self._users == 0:
+                _connected.discard(self._address)
+                self._runtime.shutdown()
+                self._client.close()
+
+
+_connected: set[tuple[str, int]] = set()
+
+
+def start_together(runners: Sequence[WorkflowHost]) -> None:
+    """Host agents and graphs on one sidecar: it hands any of their work to this process, which must know them all.
+
+    Raises ValueError where two have one name or their sidecars differ, and RuntimeError where this process is
+    connected to that sidecar already.
+    """
+    addresses = {runner.address for runner in runners}
+    names = [runner.name for runner in runners]
+    if len(addresses) != 1 or len(set(names)) != len(names):
+        raise ValueError(f"agents that start together need one sidecar and a name each, not {addresses} and {names}")
+    (address,) = addresses
+    if address in _connected:
+        raise RuntimeError(
+            f"this process hosts an agent on the sidecar {address[0]}:{address[1]} already; "
+            "start all agents of a sidecar at once with start_together([…])"
+        )
+    first = runners[0]
+    if first.api_token:
+        setattr(settings, "DAPR_API_TOKEN", first.api_token)  # noqa: B010  # the SDK reads it there; untyped
+    runtime: Any = WorkflowRuntime(
+        host=address[0],
+        port=str(address[1]),
+        maximum_concurrent_activity_work_items=first.concurrency,
+        maximum_concurrent_orchestration_work_items=first.concurrency,
+        maximum_thread_pool_workers=first.concurrency + 8,
+    )
+
+    def keep_answer(ctx: object, asked: dict[str, Any]) -> dict[str, Any]:
+        return asked
+
+    client = AgentRunClient("any", host=address[0], port=address[1], api_token=first.api_token)
+
+    def wake(ctx: object, child: dict[str, Any]) -> dict[str, Any]:
+        return client.wake_child(**child)
+
+    runtime.register_activity(keep_answer, name=ASK_ACTIVITY)
+    runtime.register_activity(wake, name=WAKE_ACTIVITY)
+    for runner in runners:
+        runner.host_on(runtime)
+    runtime.start()
+    _connected.add(address)
+    shared = _SharedRuntime(address, runtime, client, len(runners))
+    for runner in runners:
+        runner.started(shared)
 
 
 class WorkflowHost:
@@ -68,7 +128,7 @@ class WorkflowHost:
         self._stopped = threading.Event()
         self._operations: OperationHost | None = None
         self._confirmations: Confirmations | None = None
-        self._connection: Connection | None = None
+        self._connection: _SharedRuntime | None = None
 
     @property
     def is_running(self) -> bool:
@@ -97,7 +157,7 @@ class WorkflowHost:
         self.deliveries = Deliveries(self._operations, self._confirmations, self.journal)
         self.register(runtime)
 
-    def started(self, runtime: Connection) -> None:
+    def started(self, runtime: _SharedRuntime) -> None:
         """Hold on to the connection, and watch what runs."""
         self._connection = runtime
         threading.Thread(target=self._watch, args=(self._operations,), daemon=True).start()
@@ -127,7 +187,7 @@ class WorkflowHost:
             )
         )
 
-    def handle(self, ctx: Any, delivered: Envelope, body: OperationBody) -> Envelope:
+    def deliver(self, ctx: Any, delivered: Envelope, body: OperationBody) -> Envelope:
         """An activity: executes what the engine delivers."""
         if self.deliveries is None:
             raise DroppedWorkError

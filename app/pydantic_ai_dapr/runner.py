@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import threading
 import time
 import uuid
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Generic, Protocol, TypeVar, cast
+from typing import Any, Generic, TypeVar, cast
 
-from dapr.conf import settings
-from dapr.ext.workflow import WorkflowRuntime
 from dapr.ext.workflow._durabletask.worker import VersionNotRegisteredException
 from pydantic import JsonValue, TypeAdapter
 from pydantic_ai import Agent
@@ -24,20 +20,19 @@ from pydantic_ai.tools import DeferredToolResults
 from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_jsonable_python
 
-from pydantic_ai_dapr.approvals import ASK_ACTIVITY, DurableEventWaiter
-from pydantic_ai_dapr.client import AgentRunClient, run_input_of, workflow_name
-from pydantic_ai_dapr.confirmation import Confirmations
+from pydantic_ai_dapr.approvals import DurableEventWaiter
+from pydantic_ai_dapr.client import run_input_of, workflow_name
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.durability import DaprDurability
 from pydantic_ai_dapr.export import Export
-from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, LoopThread, OperationBody, OperationHost
+from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, LoopThread, OperationBody
+from pydantic_ai_dapr.hosting import CALL_SECONDS, DroppedWorkError, WorkflowHost
 from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.outputs import OutputCodec
 from pydantic_ai_dapr.replaying import ReplayReport, replay
-from pydantic_ai_dapr.run import WAKE_ACTIVITY, current_run
+from pydantic_ai_dapr.run import current_run
 from pydantic_ai_dapr.types import (
-    HistoryEvent,
     RunEvent,
     RunFailedError,
     RunInput,
@@ -50,97 +45,11 @@ log = logging.getLogger(__name__)
 Deps = TypeVar("Deps")
 Output = TypeVar("Output")
 FOLLOW_SECONDS = 0.1
-CALL_SECONDS = 5.0
-PATIENCE_SECONDS = 0.5
-WATCH_SECONDS = 1.0
-HISTORY_READS = 10
 
 _prompt: TypeAdapter[str | list[UserContent] | None] = TypeAdapter(str | list[UserContent] | None)
 _usage = TypeAdapter(RunUsage)
 _limits = TypeAdapter(UsageLimits)
 _deferred = TypeAdapter(DeferredToolResults)
-
-
-class _SharedRuntime:
-    """The connection of this process to one sidecar, ended with the last agent that uses it."""
-
-    def __init__(self, address: tuple[str, int], runtime: Any, client: AgentRunClient, users: int) -> None:
-        self._address, self._runtime, self._client, self._users = address, runtime, client, users
-        self._lock = threading.Lock()
-
-    def release(self) -> None:
-        with self._lock:
-            self._users -= 1
-            if self._users == 0:
-                _connected.discard(self._address)
-                self._runtime.shutdown()
-                self._client.close()
-
-
-_connected: set[tuple[str, int]] = set()
-
-
-class Hosted(Protocol):
-    """What can be hosted on a sidecar: an agent's runner, or a graph's."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def address(self) -> tuple[str, int]: ...
-    @property
-    def concurrency(self) -> int: ...
-    @property
-    def api_token(self) -> str | None: ...
-    @property
-    def client(self) -> AgentRunClient: ...
-    def host_on(self, runtime: Any) -> None: ...
-    def started(self, runtime: Any) -> None: ...
-
-
-def start_together(runners: Sequence[Hosted]) -> None:
-    """Host several agents on one sidecar: it hands any of their work to this process, which must know them all.
-
-    Raises ValueError where two have one name or their sidecars differ, and RuntimeError where this process is
-    connected to that sidecar already.
-    """
-    addresses = {runner.address for runner in runners}
-    names = [runner.name for runner in runners]
-    if len(addresses) != 1 or len(set(names)) != len(names):
-        raise ValueError(f"agents that start together need one sidecar and a name each, not {addresses} and {names}")
-    (address,) = addresses
-    if address in _connected:
-        raise RuntimeError(
-            f"this process hosts an agent on the sidecar {address[0]}:{address[1]} already; "
-            "start all agents of a sidecar at once with start_together([…])"
-        )
-    first = runners[0]
-    if first.api_token:
-        setattr(settings, "DAPR_API_TOKEN", first.api_token)  # noqa: B010  # the SDK reads it there; untyped
-    runtime: Any = WorkflowRuntime(
-        host=address[0],
-        port=str(address[1]),
-        maximum_concurrent_activity_work_items=first.concurrency,
-        maximum_concurrent_orchestration_work_items=first.concurrency,
-        maximum_thread_pool_workers=first.concurrency + 8,
-    )
-
-    def keep_answer(ctx: object, asked: dict[str, Any]) -> dict[str, Any]:
-        return asked
-
-    client = AgentRunClient("any", host=address[0], port=address[1], api_token=first.api_token)
-
-    def wake(ctx: object, child: dict[str, Any]) -> dict[str, Any]:
-        return client.wake_child(**child)
-
-    runtime.register_activity(keep_answer, name=ASK_ACTIVITY)
-    runtime.register_activity(wake, name=WAKE_ACTIVITY)
-    for runner in runners:
-        runner.host_on(runtime)
-    runtime.start()
-    _connected.add(address)
-    shared = _SharedRuntime(address, runtime, client, len(runners))
-    for runner in runners:
-        runner.started(shared)
 
 
 @dataclass(frozen=True)
@@ -193,7 +102,7 @@ class RunHandle(Generic[Output]):
         self._runner.client.terminate(self.run_id)
 
 
-class DaprWorkflowAgentRunner(Generic[Deps, Output]):
+class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
     """Once `schedule` has returned, the run survives the loss of this process and goes on wherever a worker is.
 
     Every model request and tool call is an activity: one that completed is not executed again. `max_iterations`
@@ -225,10 +134,18 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         chosen = name or agent.name
         if not chosen:
             raise ValueError("a durable agent needs a name, under which its runs are found again: pass name=…")
-        self.name, self.agent, self.max_iterations = chosen, agent, max_iterations
-        self.address = (host or "127.0.0.1", int(port or settings.DAPR_GRPC_PORT))
-        self.concurrency = concurrency
-        self.api_token = api_token or os.environ.get("DAPR_API_TOKEN")
+        super().__init__(
+            chosen,
+            host=host,
+            port=port,
+            state_store=state_store,
+            api_token=api_token,
+            kept_runs=kept_runs,
+            concurrency=concurrency,
+            on_attempt=on_attempt,
+            segment_answers=segment_answers,
+        )
+        self.agent, self.max_iterations = agent, max_iterations
         self.version = version
         self._versions = {one: _version(chosen, one, old) for one, old in (previous or {}).items()}
         self._versions[version] = _version(chosen, version, agent)
@@ -240,66 +157,26 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             )
         self._durability = self._versions[version].durability
         self._outputs = OutputCodec(agent.output_type)
-        self._kept, self._segment_answers = KeptRuns(kept_runs), segment_answers
-        self._on_attempt = on_attempt
-        self._stopped = threading.Event()
-        self.client = AgentRunClient(
-            chosen, host=self.address[0], port=self.address[1], api_token=self.api_token, state_store=state_store
-        )
-        self._hub = self.client.hub
-        self._journal = Journal(self.client.payloads, self._history, self._patiently)
-        self._operations: OperationHost | None = None
-        self._confirmations: Confirmations | None = None
         self._asking: LoopThread | None = None
-        self._runtime: _SharedRuntime | None = None
 
-    def start(self) -> None:
-        """Connect to the sidecar, and execute runs until `shutdown`.
-
-        Raises RuntimeError where another agent of this process is hosted on the same sidecar: see `start_together`.
-        """
-        start_together([self])
-
-    def started(self, runtime: _SharedRuntime) -> None:
-        """Hold on to the connection, and watch what runs."""
-        self._runtime = runtime
-        threading.Thread(target=self._watch, args=(self._operations,), daemon=True).start()
-
-    def host_on(self, runtime: Any) -> None:
+    def register(self, runtime: Any) -> None:
         """Register the agent's workflow and activities."""
-        self._stopped.clear()
-        self._operations = OperationHost(self._on_attempt)
-        self._confirmations = Confirmations(
-            lambda instance_id: self._hub.saved(instance_id, CALL_SECONDS),
-            lambda instance_id: self._hub.answered(instance_id, CALL_SECONDS),
-        )
+        assert self.deliveries is not None
         self._asking = LoopThread("pydantic-ai-dapr-questions")
         conversations = Conversations(1024, self._model_inputs)
-        deliveries = Deliveries(self._operations, self._confirmations, self._journal)
-        runtime.register_workflow(self._workflow(self._kept, self._journal), name=workflow_name(self.name))
+        runtime.register_workflow(self._workflow(self.kept, self.journal), name=workflow_name(self.name))
         for hosted in self._versions.values():
             backend = hosted.durability.get_durable_operation_backend()
-            backend.executor = _Executor(deliveries, conversations)
+            backend.executor = _Executor(self.deliveries, conversations)
             for activity_name, activity in backend.activities.items():
                 runtime.register_activity(activity, name=activity_name)
 
     def shutdown(self) -> None:
         """Stop executing runs; they go on in another worker."""
-        self._stopped.set()
-        if self._confirmations is not None:
-            self._confirmations.stop()
-            self._confirmations = None
-        if self._runtime is not None:
-            self._runtime.release()
-            self._runtime = None
-        if self._operations is not None:
-            self._operations.stop()
-            self._operations = None
+        super().shutdown()
         if self._asking is not None:
             self._asking.stop()
             self._asking = None
-        self._kept.clear()
-        self.client.close()
 
     def schedule(
         self,
@@ -470,11 +347,6 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         finally:
             self.shutdown()
 
-    @property
-    def is_running(self) -> bool:
-        """Whether this process executes runs."""
-        return self._runtime is not None
-
     def replay(self, export: Export) -> ReplayReport:
         """Run this agent's code over a recorded history: it does the same, or the first difference is told.
 
@@ -536,7 +408,7 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             async def main() -> dict[str, Any]:
                 return await self._agent_run(hosted, run_input_of(start, journal))
 
-            if kept is self._kept and ctx.is_replaying and ctx.instance_id not in kept:
+            if kept is self.kept and ctx.is_replaying and ctx.instance_id not in kept:
                 self._catch_up(ctx)
             return (
                 yield from drive(ctx, main, kept, start=start, journal=journal, segment_answers=self._segment_answers)
@@ -560,12 +432,12 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         a worker whose code fits.
         """
         try:
-            recorded = self._hub.recorded(ctx.instance_id, CALL_SECONDS)
+            recorded = self.client.hub.recorded(ctx.instance_id, CALL_SECONDS)
         except WorkflowUnavailableError as error:
             log.info("run %s: its history can't be compared: %s", ctx.instance_id, error)
             return
         fresh, export = KeptRuns(1), Export.of(ctx.instance_id, recorded, [], [])
-        report = replay(self._workflow(fresh, self._journal), export, self._journal.resolve, inputs=False)
+        report = replay(self._workflow(fresh, self.journal), export, self.journal.resolve, inputs=False)
         run = fresh.take(ctx.instance_id)
         if report.difference is not None:
             if run is not None:
@@ -574,46 +446,12 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
             ctx.set_custom_status(str(report.difference))
             raise VersionNotRegisteredException
         if run is not None:
-            self._kept.keep(run)
+            self.kept.keep(run)
 
     def _result(self, status: RunStatus) -> RunResult[Output]:
         if status.status != "completed" or not isinstance(status.output, dict):
             raise RunFailedError(status)
         return self.result_of(status.output, status.run_id)
-
-    def _patiently(self, action: Callable[[], Any]) -> Any:
-        """Repeat what the sidecar can't do now: to fail would fail the run. After `shutdown` the work is dropped."""
-        told = False
-        while True:
-            try:
-                return action()
-            except WorkflowUnavailableError as error:
-                if not told:
-                    told = True
-                    log.warning("the state store doesn't answer, trying again: %s", error)
-            if self._stopped.wait(PATIENCE_SECONDS):
-                raise _DroppedWork
-
-    def _watch(self, operations: OperationHost) -> None:
-        """Cancel operations whose run has ended: nobody waits for their answer."""
-        while not self._stopped.wait(WATCH_SECONDS):
-            for instance_id in operations.instances(older_than=WATCH_SECONDS):
-                try:
-                    status = self._hub.status(instance_id, CALL_SECONDS, payloads=False)
-                except WorkflowUnavailableError:
-                    break
-                if status is not None and status.is_terminal:
-                    operations.cancel(instance_id)
-
-    def _history(self, instance_id: str) -> list[HistoryEvent]:
-        """The run's history; a read may meet a state that is being written, and is then repeated."""
-        for _ in range(HISTORY_READS - 1):
-            try:
-                return self._hub.history(instance_id, CALL_SECONDS)
-            except WorkflowUnavailableError as error:
-                log.info("run %s: reading the history again: %s", instance_id, error)
-                self._stopped.wait(FOLLOW_SECONDS)
-        return self._hub.history(instance_id, CALL_SECONDS)
 
     async def _model_inputs(self, instance_id: str) -> Inputs:
         names = {
@@ -625,12 +463,8 @@ class DaprWorkflowAgentRunner(Generic[Deps, Output]):
         for event in await asyncio.to_thread(self._history, instance_id):
             if event.type == "taskScheduled" and event.name in names and isinstance(event.input, dict):
                 envelope = cast("dict[str, Any]", event.input)
-                inputs[envelope["ordinal"]] = await asyncio.to_thread(self._journal.resolve, envelope["params"])
+                inputs[envelope["ordinal"]] = await asyncio.to_thread(self.journal.resolve, envelope["params"])
         return inputs
-
-
-class _DroppedWork(BaseException):
-    """Ends a work item without an answer: the engine gives it to another worker."""
 
 
 @dataclass(frozen=True)
@@ -666,7 +500,7 @@ def _version(name: str, version: str, agent: Agent[Deps, Output]) -> _Version[De
 
 def _running(thread: LoopThread | None) -> LoopThread:
     if thread is None:
-        raise _DroppedWork
+        raise DroppedWorkError
     return thread
 
 

@@ -85,14 +85,14 @@ class DurableRun:
         self.backend = durability.get_durable_operation_backend()
         run_input = RunInput(run_id="run-1", prompt=self.prompt, deps=durability.deps_codec().dump(self.deps))
         journal = Journal(Payloads(self.values), lambda instance_id: [])
-        workflow = self.runner._workflow(self.runner._kept, journal)  # pyright: ignore[reportPrivateUsage]
+        workflow = self.runner._workflow(self.runner.kept, journal)  # pyright: ignore[reportPrivateUsage]
         self.engine = Engine(workflow, input=json.loads(run_input.model_dump_json()))
         self.attempts: list[Attempt] = []
         self.replace_worker()
 
     def replace_worker(self) -> None:
         """Forget what a process would have in memory."""
-        self.runner._kept.clear()  # pyright: ignore[reportPrivateUsage]
+        self.runner.kept.clear()
         self.worker = Worker(self.runner, self.engine, self.values, self.attempts)
         self.backend.executor = self.worker
 

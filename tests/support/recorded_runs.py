@@ -194,7 +194,7 @@ def scripted(turns: Turns, weather: random.Random | None = None, **options: Any)
 def recording(agent: Agent[Any, Any], segment_answers: int = 100) -> tuple[DurableRun, RecordingEngine]:
     run = DurableRun(agent, segment_answers=segment_answers)
     journal = Journal(Payloads(run.values, inline_bytes=500), lambda _: engine.events())
-    workflow = run.runner._workflow(run.runner._kept, journal)  # pyright: ignore[reportPrivateUsage]
+    workflow = run.runner._workflow(run.runner.kept, journal)  # pyright: ignore[reportPrivateUsage]
     engine = RecordingEngine(workflow, input=run.engine.input, values=run.values)
     run.engine = engine
     run.replace_worker()
