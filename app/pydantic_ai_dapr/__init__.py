@@ -5,16 +5,18 @@ from pydantic_ai_dapr.client import AgentRunClient
 from pydantic_ai_dapr.context import current_operation
 from pydantic_ai_dapr.deploying import patched
 from pydantic_ai_dapr.durability import DaprDurability
-from pydantic_ai_dapr.errors import OperationFailedError
+from pydantic_ai_dapr.errors import OperationFailedError, ToolDeniedError
 from pydantic_ai_dapr.export import Export, ExportError, StateStore
 from pydantic_ai_dapr.history import Step, steps
 from pydantic_ai_dapr.hosting import start_together
 from pydantic_ai_dapr.payloads import PayloadLostError, PayloadTooLargeError
+from pydantic_ai_dapr.remote_tools import Denial, RemoteToolset, declared
 from pydantic_ai_dapr.replaying import Difference, ReplayReport, replay
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.runner import DaprWorkflowAgentRunner, RunHandle, RunResult
 from pydantic_ai_dapr.signatures import Verification, verify
 from pydantic_ai_dapr.subagents import ChildAgent, ChildAgents
+from pydantic_ai_dapr.tool_host import ToolHost, access_policy
 from pydantic_ai_dapr.types import (
     RECOVER,
     Attempt,
@@ -37,6 +39,7 @@ __all__ = [
     "ChildAgents",
     "DaprDurability",
     "DaprWorkflowAgentRunner",
+    "Denial",
     "Difference",
     "Export",
     "ExportError",
@@ -45,6 +48,7 @@ __all__ = [
     "OperationFailedError",
     "PayloadLostError",
     "PayloadTooLargeError",
+    "RemoteToolset",
     "ReplayReport",
     "Retry",
     "RunError",
@@ -57,10 +61,14 @@ __all__ = [
     "RunStatus",
     "StateStore",
     "Step",
+    "ToolDeniedError",
+    "ToolHost",
     "Verification",
     "WaitForApproval",
     "WorkflowUnavailableError",
+    "access_policy",
     "current_operation",
+    "declared",
     "patched",
     "replay",
     "start_together",

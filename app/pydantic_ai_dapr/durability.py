@@ -30,9 +30,10 @@ from pydantic_ai.durable_exec import (
     replay_scope,
 )
 
-from pydantic_ai_dapr.host import Envelope, OperationBody
+from pydantic_ai_dapr.host import Envelope, OperationBody, opened
 from pydantic_ai_dapr.loop import InlineExecutor
 from pydantic_ai_dapr.operations import perform
+from pydantic_ai_dapr.remote_tools import RemoteTools
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.run import LiveRun, current_run
 from pydantic_ai_dapr.types import Kind, Operation
@@ -132,6 +133,9 @@ class DaprBackend(RegisteredOperationBackend[Retry]):
         )
         self.activities: dict[str, Activity] = {}
         self.model_activities: set[str] = set()
+        self.tool_calls: dict[str, OperationBody] = {}
+        """What executes a call, by the id of its toolset."""
+        self.remote_tools: list[RemoteTools[Any]] = []
         self.executor: ActivityExecutor | None = None
 
     def register(
@@ -140,18 +144,30 @@ class DaprBackend(RegisteredOperationBackend[Retry]):
         kind = _kind(operation)
         is_request = isinstance(operation.operation_id, ModelRequestId)
 
+        async def execute(current: Operation, wire: Envelope) -> object:
+            params = operation.parameter_transport.load(wire, runtime=None)
+            return operation.result_codec.dump(await operation.handler(params))
+
+        body: OperationBody = execute
+        remote: RemoteTools[Any] | None = None
+        if isinstance(operation.operation_id, ToolsetCallToolId):
+            remote = getattr(operation.parameter_transport, "remote", None)
+            if remote is not None:
+                self.remote_tools.append(remote)
+                body = remote.forward
+            self.tool_calls[operation.operation_id.toolset_id] = body
+
         def activity(ctx: Any, payload: Envelope) -> Envelope:
             executor = self.executor
             if executor is None:
                 raise RuntimeError(f"activity {name} was called before its runner was started")
+            if remote is not None:
+                remote.delivered(opened(ctx.workflow_id, payload))
 
-            async def body(current: Operation, wire: Envelope) -> object:
-                if is_request:
-                    wire = await executor.expand(current.instance_id, current.ordinal, wire)
-                params = operation.parameter_transport.load(wire, runtime=None)
-                return operation.result_codec.dump(await operation.handler(params))
+            async def request(current: Operation, wire: Envelope) -> object:
+                return await execute(current, await executor.expand(current.instance_id, current.ordinal, wire))
 
-            return executor.handle(ctx.workflow_id, ctx.task_id, payload, body)
+            return executor.handle(ctx.workflow_id, ctx.task_id, payload, request if is_request else body)
 
         activity.__name__ = name
         self.activities[name] = activity

@@ -46,6 +46,10 @@ class OperationFailedError(Exception):
     """An operation failed with an error whose type this process doesn't have, or can't make: `type: message`."""
 
 
+class ToolDeniedError(Exception):
+    """The access policy of the app that hosts a tool denied its call."""
+
+
 VERDICT = "_pydantic_ai_dapr_verdict"
 
 

@@ -17,6 +17,7 @@ from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, OperationBody, OperationHost
 from pydantic_ai_dapr.journal import Journal
+from pydantic_ai_dapr.remote_tools import REMOTE_CALL, remote_call
 from pydantic_ai_dapr.run import WAKE_ACTIVITY, WorkflowContext
 from pydantic_ai_dapr.types import HistoryEvent, WorkflowUnavailableError
 
@@ -84,6 +85,7 @@ def start_together(runners: Sequence[WorkflowHost]) -> None:
 
     runtime.register_activity(keep_answer, name=ASK_ACTIVITY)
     runtime.register_activity(wake, name=WAKE_ACTIVITY)
+    runtime.register_workflow(remote_call(), name=REMOTE_CALL)
     for runner in runners:
         runner.host_on(runtime)
     runtime.start()

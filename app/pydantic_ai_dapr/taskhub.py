@@ -9,9 +9,11 @@ history has neither inputs nor results, so this speaks the same protocol through
 # pyright: reportPrivateUsage=false
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Any, TypeVar
 
 import dapr.ext.workflow._durabletask.internal.orchestrator_service_pb2_grpc as stubs
@@ -93,18 +95,32 @@ class TaskHub:
         """The workflow's state, or None where there is none of that id."""
         request = pb.GetInstanceRequest(instanceId=instance_id, getInputsAndOutputs=payloads)
         answer = self._call(self._stub.GetInstance, request, timeout)
-        if not answer.exists:
-            return None
-        state = answer.workflowState
-        return RunStatus(
-            run_id=instance_id,
-            workflow=state.name,
-            status=_STATUS.get(state.workflowStatus, "running"),
-            created_at=time_of(state.createdTimestamp),
-            updated_at=time_of(state.lastUpdatedTimestamp),
-            output=json_of(state.output.value) if state.HasField("output") else None,
-            error=failure_of(state.failureDetails) if state.HasField("failureDetails") else None,
-        )
+        return _status(instance_id, answer)
+
+    async def ended(self, instance_id: str, seconds: float) -> RunStatus | None:
+        """The workflow's state once it has ended, or None where there is none of that id."""
+        request = pb.GetInstanceRequest(instanceId=instance_id, getInputsAndOutputs=True)
+        waiting = self._stub.WaitForInstanceCompletion.future(request, timeout=seconds, metadata=self._metadata)
+        loop, done = asyncio.get_running_loop(), asyncio.Event()
+
+        def wake(_: object) -> None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(done.set)
+
+        waiting.add_done_callback(wake)
+        try:
+            await done.wait()
+        finally:
+            waiting.cancel()
+
+        def answer(*_: object, **options: object) -> Any:
+            return waiting.result()
+
+        return _status(instance_id, self._call(answer, request, seconds))
+
+    def app_id(self, timeout: float) -> str:
+        """Whose sidecar this is."""
+        return str(self._call(self._dapr.GetMetadata, runtime.GetMetadataRequest(), timeout).id)
 
     def instance_ids(self, timeout: float) -> Iterator[str]:
         """The ids of all workflows, asked for page by page."""
@@ -248,3 +264,18 @@ class SidecarValues:
                 raise ValueError(f"the sidecar has the state stores {names}; name one of them with state_store=…")
             self._store = names[0]
         return self._store
+
+
+def _status(instance_id: str, answer: Any) -> RunStatus | None:
+    if not answer.exists:
+        return None
+    state = answer.workflowState
+    return RunStatus(
+        run_id=instance_id,
+        workflow=state.name,
+        status=_STATUS.get(state.workflowStatus, "running"),
+        created_at=time_of(state.createdTimestamp),
+        updated_at=time_of(state.lastUpdatedTimestamp),
+        output=json_of(state.output.value) if state.HasField("output") else None,
+        error=failure_of(state.failureDetails) if state.HasField("failureDetails") else None,
+    )

@@ -32,6 +32,8 @@ from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, DynamicToolset, FunctionToolset
 from pydantic_core import to_jsonable_python
 
+from pydantic_ai_dapr.remote_tools import RemoteTools
+
 Params = TypeVar("Params")
 Wire = dict[str, Any]
 _parameters = TypeAdapter(ModelRequestParameters)
@@ -151,6 +153,8 @@ class Transport(ParameterTransport[Params, Wire], Generic[Params]):
     context: Callable[[Params], RunContext[Any] | None]
     pack: Callable[[Params], Wire]
     unpack: Callable[[Wire, Any], Params]
+    remote: RemoteTools[Any] | None = None
+    """The tools whose calls these are, where another app executes them."""
 
     def dump(self, params: Params) -> Wire:
         return self.boundary.dump_context(self.context(params)) | self.pack(params)
@@ -212,6 +216,7 @@ class DaprTransports(ParameterTransports):
             lambda p: p.ctx,
             lambda p: {"name": p.name, "args": to_jsonable_python(p.tool_args)},
             lambda w, ctx: ToolsetCallToolParams(w["name"], tool_args=w["args"], ctx=ctx, tool=None),
+            toolset if isinstance(toolset, RemoteTools) else None,
         )
 
     async def prepare_function_call(

@@ -113,7 +113,7 @@ class DaprStack:
                 "--log-level=warn",
             ],
         )
-        until("the scheduler's health", lambda: _http_ok(f"http://127.0.0.1:{p['scheduler_health']}/healthz"))
+        until("the scheduler's health", lambda: http_ok(f"http://127.0.0.1:{p['scheduler_health']}/healthz"))
 
     def wipe_scheduler(self) -> None:
         """Every reminder is lost."""
@@ -200,7 +200,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _http_ok(url: str) -> bool:
+def http_ok(url: str) -> bool:
     try:
         with urllib.request.urlopen(url, timeout=1):  # noqa: S310  # a loopback address made here
             return True

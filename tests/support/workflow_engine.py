@@ -30,6 +30,7 @@ class Event:
     name: str = ""
     value: Any = None
     failed: bool = False
+    app_id: str | None = None
     patches: tuple[str, ...] = ()
 
 
@@ -64,8 +65,10 @@ class Context:
     def set_custom_status(self, custom_status: str, /) -> None:
         self.custom_status = custom_status
 
-    def call_activity(self, activity: str, /, *, input: object = None) -> task.CompletableTask[Any]:
-        return self._ask("scheduled", activity, input)
+    def call_activity(
+        self, activity: str, /, *, input: object = None, app_id: str | None = None
+    ) -> task.CompletableTask[Any]:
+        return self._ask("scheduled", activity, input, app_id)
 
     def call_child_workflow(
         self, workflow: str, /, *, input: object = None, instance_id: str | None = None
@@ -87,9 +90,9 @@ class Context:
             self.waiting.setdefault(name, deque()).append(waiter)
         return waiter
 
-    def _ask(self, kind: str, name: str, value: object) -> task.CompletableTask[Any]:
+    def _ask(self, kind: str, name: str, value: object, app_id: str | None = None) -> task.CompletableTask[Any]:
         number = len(self.asked) + 1
-        self.asked.append(Event(kind, number, name, value))
+        self.asked.append(Event(kind, number, name, value, app_id=app_id))
         self.open[number] = task.CompletableTask()
         return self.open[number]
 
