@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
+import re
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -10,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pydantic import BaseModel
 from pydantic_ai import Agent, FunctionToolset, RunContext
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
@@ -200,3 +205,29 @@ def test_a_call_survives_the_loss_of_the_callers_sidecar(office: Office) -> None
         office.release.set()
         runner.shutdown()
     assert office.calls == ["inspect 7", "look_up 7"]
+
+
+def test_the_programs_of_the_documentation_run_as_they_are(tmp_path: Path) -> None:
+    root = Path(__file__).parents[3]
+    for program in re.findall(r"```python\n(.*?)```", (root / "docs/tool-access.md").read_text(), re.DOTALL):
+        name = re.match(r"# (\w+\.py)", program)
+        assert name is not None
+        (tmp_path / name[1]).write_text(program)
+
+    def environment(sidecar: Sidecar | None) -> dict[str, str]:
+        port = {"DAPR_GRPC_PORT": str(sidecar.grpc_port), "DAPR_API_TOKEN": API_TOKEN} if sidecar else {}
+        return os.environ | port | {"PYTHONPATH": str(tmp_path)}
+
+    def run(program: str, sidecar: Sidecar | None = None) -> str:
+        command = [sys.executable, program]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(sidecar), capture_output=True, timeout=120)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
+
+    with mtls_stack(tmp_path) as stack:
+        stack.resources["tools"] = [yaml.safe_load(run("policy.py"))]
+        tools, agents = stack.start_app("tools"), stack.start_app("agents")
+        stack.spawn("tools", [sys.executable, "tools.py"], **environment(tools))
+        said = run("agent.py", agents)
+    assert "order 0 of Ada is on its way" in said
+    assert "The access policy of app 'tools' denies the tool 'refund'." in said
