@@ -169,7 +169,7 @@ class RemoteTools(FunctionToolset[Deps]):
 
     def _forget(self, hub: CallHub, instance_id: str) -> None:
         def purge() -> None:
-            with suppress(WorkflowUnavailableError):
+            with suppress(WorkflowUnavailableError, ValueError):  # the sidecar is away, or the connection closed
                 hub.purge(instance_id, CALL_SECONDS)
 
         purging = asyncio.get_running_loop().run_in_executor(None, purge)

@@ -54,6 +54,13 @@ class Order(BaseModel):
     number: int
 
 
+class Away(ConnectionError):
+    """An error that the agent's app can't make again from its message."""
+
+    def __init__(self, code: int, where: str) -> None:
+        super().__init__(f"{where} answered {code}")
+
+
 def desk() -> FunctionToolset[Customer]:
     toolset: FunctionToolset[Customer] = FunctionToolset(id="desk")
 
@@ -254,7 +261,7 @@ def test_a_call_that_was_ended_by_somebody_fails_the_run() -> None:
 
 def test_a_tools_error_that_may_pass_is_tried_again_under_the_same_key() -> None:
     toolset: FunctionToolset[Any] = FunctionToolset(id="desk")
-    answers = iter([ConnectionError("away"), TimeoutError("slow"), "noted"])
+    answers = iter([TimeoutError("slow"), Away(503, "desk"), "noted"])
 
     @toolset.tool_plain
     def note() -> str:
