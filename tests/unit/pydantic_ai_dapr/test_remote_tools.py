@@ -253,7 +253,7 @@ def test_a_call_whose_answer_was_lost_is_made_again_by_another_workflow() -> Non
 
 def test_a_call_that_was_ended_by_somebody_fails_the_run() -> None:
     world = World(script([("refund", {"order": 7})]))
-    ended = failed("", "Terminated", "by hand").model_copy(update={"status": "terminated"})
+    ended = failed("", "Terminated", "by hand").model_copy(update={"status": "terminated", "error": None})
     world.neighbour.ends = lambda instance_id: ended
     with pytest.raises(RuntimeError, match="the call of refund in app tools is terminated"):
         world.finish()
