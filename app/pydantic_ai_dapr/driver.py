@@ -28,7 +28,7 @@ from pydantic_ai_dapr.run import Answer, Call, LiveRun, Moment, Recover, Signal,
 
 log = logging.getLogger(__name__)
 
-SEGMENT_ANSWERS = 100
+SEGMENT_ANSWERS = 40
 """A history with this many answers is cut where nothing is being executed."""
 
 

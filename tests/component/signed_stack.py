@@ -14,7 +14,7 @@ from pydantic_ai_dapr import StateStore
 
 from infra.local.identity import TRUST_DOMAIN, Authority, KeyPair
 from infra.toolchain import require
-from tests.component.dapr_stack import DaprStack, _http_ok, free_ports, until
+from tests.component.dapr_stack import DaprStack, free_ports, http_ok, until
 
 APP_ID = "agents"
 SIGNER = f"spiffe://public/ns/default/{APP_ID}"
@@ -54,7 +54,7 @@ class SignedStack(DaprStack):
         }
         command = [str(require(["sentry"])["sentry"]), *(f"--{key}={value}" for key, value in options.items())]
         super().spawn("sentry", command, NAMESPACE=_CONTROL_NAMESPACE)
-        until("sentry's health", lambda: _http_ok(f"http://127.0.0.1:{health}/healthz"))
+        until("sentry's health", lambda: http_ok(f"http://127.0.0.1:{health}/healthz"))
 
     def spawn(self, name: str, command: list[str], **environment: str) -> subprocess.Popen[bytes]:
         sentry = f"--sentry-address=127.0.0.1:{self.ports['sentry']}"
