@@ -21,7 +21,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Container
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from pydantic_ai_dapr.types import WorkflowUnavailableError
@@ -52,22 +52,32 @@ class Saved:
 
 
 UNKNOWN = Saved(-1, -1)
+UNAVAILABLE = Saved(-2, -2)
+
+
+@dataclass(frozen=True)
+class Tasks:
+    """The numbers of the tasks that a saved history has asked for, and of those that it has an answer to."""
+
+    scheduled: frozenset[int] = frozenset()
+    answered: frozenset[int] = frozenset()
 
 
 class Confirmations:
     """Remembers, for at most `limit` workflows, how far the saved history is known to go.
 
     `saved(instance_id)` reads that, or None where there is no such workflow, so that no answer can harm it;
-    `answered(instance_id)` reads which tasks have an answer in the saved history. Safe to use from several threads.
+    `tasks(instance_id)` reads which tasks the saved history has asked for, and which of them have an answer. Safe to
+    use from several threads.
     """
 
     def __init__(
         self,
         saved: Callable[[str], Saved | None],
-        answered: Callable[[str], Container[int]] = lambda instance_id: (),
+        tasks: Callable[[str], Tasks],
         limit: int = 4096,
     ) -> None:
-        self._saved, self._answered, self._limit = saved, answered, limit
+        self._saved, self._tasks, self._limit = saved, tasks, limit
         self._known: OrderedDict[str, Saved] = OrderedDict()
         self._lock, self._stopped = threading.Lock(), threading.Event()
 
@@ -82,16 +92,15 @@ class Confirmations:
         saved = self._read(instance_id)
         if saved is None or saved.ended or saved.segment > segment:
             return True
-        try:
-            return saved.segment == segment and task_id in self._answered(instance_id)
-        except WorkflowUnavailableError as error:
-            log.info("run %s: its history can't be read: %s", instance_id, error)
+        if saved == UNAVAILABLE or segment > saved.segment >= 0:
             return False
+        return task_id in self._history(instance_id).answered
 
-    def wait(self, instance_id: str, segment: int, issued: int) -> None:
-        """Return once the turn that made the segment's `issued`-th step is saved, or after `stop`.
+    def wait(self, instance_id: str, segment: int, issued: int, task_id: int) -> None:
+        """Return once the turn that made the segment's `issued`-th step, a task, is saved, or after `stop`.
 
-        For a step whose segment has ended without it, only `stop` ends the wait.
+        For a step whose segment has ended without it, only `stop` ends the wait. A workflow whose custom status is
+        not the driver's, because it is a copy that has not had a turn yet, is asked for its history.
         """
         asked = Saved(segment, issued)
         pause, began, told = FIRST_PAUSE_SECONDS, time.monotonic(), False
@@ -99,6 +108,8 @@ class Confirmations:
             known = self._known.get(instance_id, UNKNOWN)
         saved = known if known >= asked else self._read(instance_id)
         while saved is not None and not (saved.segment == segment and saved >= asked):
+            if saved == UNKNOWN and task_id in self._history(instance_id).scheduled:
+                return
             if saved.segment > segment or saved.ended:
                 log.warning("run %s: step %s comes too late, ignored", instance_id, asked)
                 pause, told = STALE_PAUSE_SECONDS, True
@@ -114,12 +125,19 @@ class Confirmations:
         """Let every wait end."""
         self._stopped.set()
 
+    def _history(self, instance_id: str) -> Tasks:
+        try:
+            return self._tasks(instance_id)
+        except WorkflowUnavailableError as error:
+            log.info("run %s: its history can't be read: %s", instance_id, error)
+            return Tasks()
+
     def _read(self, instance_id: str) -> Saved | None:
         try:
             saved = self._saved(instance_id)
         except WorkflowUnavailableError as error:
-            log.info("run %s: reading the history again: %s", instance_id, error)
-            return UNKNOWN
+            log.info("run %s: asking again how far it is: %s", instance_id, error)
+            return UNAVAILABLE
         if saved is None:
             return None
         with self._lock:

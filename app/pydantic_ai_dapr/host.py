@@ -226,7 +226,7 @@ class Deliveries:
                 answer = self._payloads.offload(instance_id, answer)
             except PayloadTooLargeError as error:
                 answer = error_answer(error)
-        self._confirmations.wait(instance_id, segment, delivered["issued"])
+        self._confirmations.wait(instance_id, segment, delivered["issued"], task_id)
         return answer
 
     async def _body(self, operation: Operation, delivered: Envelope, body: OperationBody) -> object:

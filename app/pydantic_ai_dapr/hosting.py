@@ -154,7 +154,7 @@ class WorkflowHost:
         self._operations = OperationHost(self._on_attempt)
         self._confirmations = Confirmations(
             lambda instance_id: self.client.hub.saved(instance_id, CALL_SECONDS),
-            lambda instance_id: self.client.hub.answered(instance_id, CALL_SECONDS),
+            lambda instance_id: self.client.hub.tasks(instance_id, CALL_SECONDS),
         )
         self.deliveries = Deliveries(self._operations, self._confirmations, self.journal)
         self.register(runtime)

@@ -168,6 +168,8 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
         for hosted in self._versions.values():
             backend = hosted.durability.get_durable_operation_backend()
             backend.executor = _Executor(self.deliveries, conversations)
+            for tools in backend.remote_tools:
+                tools.connect(self.client.hub)
             for activity_name, activity in backend.activities.items():
                 runtime.register_activity(activity, name=activity_name)
 

@@ -25,7 +25,7 @@ from dapr.proto.runtime.v1.dapr_pb2_grpc import DaprStub
 from google.protobuf.wrappers_pb2 import StringValue
 from pydantic import JsonValue
 
-from pydantic_ai_dapr.confirmation import Saved
+from pydantic_ai_dapr.confirmation import Saved, Tasks
 from pydantic_ai_dapr.recorded import failure_of, history_event, json_of, time_of
 from pydantic_ai_dapr.types import (
     TERMINAL,
@@ -184,13 +184,20 @@ class TaskHub:
         state = answer.workflowState
         return Saved.parse(state.customStatus.value, _STATUS.get(state.workflowStatus, "running") in TERMINAL)
 
-    def answered(self, instance_id: str, timeout: float) -> frozenset[int]:
-        """The numbers of the tasks that have an answer in a workflow's saved history."""
-        return frozenset(
-            event.taskCompleted.taskScheduledId if event.HasField("taskCompleted") else event.taskFailed.taskScheduledId
-            for event in self._events(instance_id, timeout)
-            if event.HasField("taskCompleted") or event.HasField("taskFailed")
-        )
+    def tasks(self, instance_id: str, timeout: float) -> Tasks:
+        """The tasks of a workflow's saved history."""
+        scheduled, answered = set[int](), set[int]()
+        for event in self._events(instance_id, timeout):
+            match event.WhichOneof("eventType"):
+                case "taskScheduled":
+                    scheduled.add(event.eventId)
+                case "taskCompleted":
+                    answered.add(event.taskCompleted.taskScheduledId)
+                case "taskFailed":
+                    answered.add(event.taskFailed.taskScheduledId)
+                case _:
+                    pass
+        return Tasks(frozenset(scheduled), frozenset(answered))
 
     def save_state(self, store: str, key: str, value: bytes, timeout: float) -> None:
         """Write a value of the app's own to a state store."""

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner, RunInput
-from pydantic_ai_dapr.confirmation import Confirmations, Saved
+from pydantic_ai_dapr.confirmation import Confirmations, Saved, Tasks
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.host import Deliveries, Envelope, OperationBody, OperationHost
 from pydantic_ai_dapr.journal import Journal
@@ -30,7 +30,7 @@ class Worker:
 
     def __post_init__(self) -> None:
         self.deliveries = Deliveries(
-            OperationHost(self.attempts.append), Confirmations(self._saved, self._answered), Payloads(self.values)
+            OperationHost(self.attempts.append), Confirmations(self._saved, self._tasks), Payloads(self.values)
         )
         self.conversations = Conversations(8, self._inputs)
 
@@ -43,8 +43,12 @@ class Worker:
     def _saved(self, instance_id: str) -> Saved:
         return Saved.parse(self.engine.custom_status, self.engine.ended)
 
-    def _answered(self, instance_id: str) -> frozenset[int]:
-        return frozenset(event.id for event in self.engine.history if event.kind == "completed")
+    def _tasks(self, instance_id: str) -> Tasks:
+        history = self.engine.history
+        scheduled, answered = (
+            frozenset(event.id for event in history if event.kind == kind) for kind in ("scheduled", "completed")
+        )
+        return Tasks(scheduled, answered)
 
     async def _inputs(self, instance_id: str) -> Inputs:
         payloads = Payloads(self.values)

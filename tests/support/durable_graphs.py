@@ -11,7 +11,7 @@ from typing import Any
 from langgraph.graph.state import CompiledStateGraph
 from langgraph_dapr import DaprWorkflowGraphRunner
 from pydantic_ai_dapr import Attempt, HistoryEvent, RunExistsError, RunStatus, WorkflowUnavailableError
-from pydantic_ai_dapr.confirmation import Confirmations, Saved
+from pydantic_ai_dapr.confirmation import Confirmations, Saved, Tasks
 from pydantic_ai_dapr.errors import to_value
 from pydantic_ai_dapr.host import Deliveries, OperationHost
 from pydantic_ai_dapr.journal import Journal
@@ -60,7 +60,9 @@ class DurableGraphRun:
         """Forget what a process would have in memory."""
         self.runner.kept.clear()
         self.runner.deliveries = Deliveries(
-            OperationHost(self.attempts.append), Confirmations(self._saved), Payloads(self.values, self.inline_bytes)
+            OperationHost(self.attempts.append),
+            Confirmations(self._saved, self._tasks),
+            Payloads(self.values, self.inline_bytes),
         )
 
     def serve(self, name: str, value: Any) -> Any:
@@ -135,6 +137,10 @@ class DurableGraphRun:
     def _saved(self, instance_id: str) -> Saved:
         assert self.engine is not None
         return Saved.parse(self.engine.custom_status, self.engine.ended)
+
+    def _tasks(self, instance_id: str) -> Tasks:
+        assert self.engine is not None
+        return Tasks(frozenset(event.id for event in self.engine.history if event.kind == "scheduled"))
 
     def _events(self) -> list[HistoryEvent]:
         """The engine's history as the sidecar tells it."""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from pydantic_ai_dapr import WorkflowUnavailableError, confirmation
-from pydantic_ai_dapr.confirmation import Confirmations, Saved
+from pydantic_ai_dapr.confirmation import Confirmations, Saved, Tasks
 
 pytestmark = pytest.mark.unit
 LONG_AGO = 0.0
@@ -36,49 +36,53 @@ class Histories:
         return Saved(0, found) if isinstance(found, int) else found
 
 
+def confirming(saved: Callable[[str], Saved | None], limit: int = 4096) -> Confirmations:
+    return Confirmations(saved, lambda instance_id: Tasks(), limit)
+
+
 def test_a_saved_turns_answer_is_given_at_once() -> None:
     histories = Histories(3)
-    Confirmations(histories).wait("run-1", 0, 3)
+    confirming(histories).wait("run-1", 0, 3, 3)
     assert histories.reads == 1
 
 
 def test_the_answer_waits_for_a_turn_that_is_not_saved_yet() -> None:
     histories = Histories(-1, 2, WorkflowUnavailableError("half-written"), 4)
-    Confirmations(histories).wait("run-1", 0, 3)
+    confirming(histories).wait("run-1", 0, 3, 3)
     assert histories.reads == 4
 
 
 def test_what_is_known_to_be_saved_is_not_read_again() -> None:
     histories = Histories(5)
-    confirmations = Confirmations(histories)
+    confirmations = confirming(histories)
     for task_id in (5, 4, 3):
-        confirmations.wait("run-1", 0, task_id)
+        confirmations.wait("run-1", 0, task_id, task_id)
     assert histories.reads == 1
 
 
 def test_no_answer_waits_for_a_workflow_that_is_gone() -> None:
-    Confirmations(Histories(None)).wait("run-1", 0, 3)
+    confirming(Histories(None)).wait("run-1", 0, 3, 3)
 
 
 def test_what_one_workflow_saved_says_nothing_of_another() -> None:
     histories = Histories(9, -1, 1)
-    confirmations = Confirmations(histories)
-    confirmations.wait("run-1", 0, 9)
-    confirmations.wait("run-2", 0, 1)
+    confirmations = confirming(histories)
+    confirmations.wait("run-1", 0, 9, 9)
+    confirmations.wait("run-2", 0, 1, 1)
     assert histories.reads == 3
 
 
 def test_only_so_many_workflows_are_remembered() -> None:
     histories = Histories(1, 1, 1)
-    confirmations = Confirmations(histories, limit=1)
+    confirmations = confirming(histories, limit=1)
     for instance_id in ("run-1", "run-2", "run-1"):
-        confirmations.wait(instance_id, 0, 1)
+        confirmations.wait(instance_id, 0, 1, 1)
     assert histories.reads == 3
 
 
 def test_a_new_segments_answer_waits_for_that_segment() -> None:
     histories = Histories(Saved(0, 130), Saved(1, -1), Saved(1, 2))
-    Confirmations(histories).wait("run-1", 1, 2)
+    confirming(histories).wait("run-1", 1, 2, 2)
     assert histories.reads == 3
 
 
@@ -93,8 +97,8 @@ def test_an_answer_to_a_segment_that_has_ended_is_never_given(
         reads.release()
         return late
 
-    confirmations = Confirmations(saved)
-    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 0, 3))
+    confirmations = confirming(saved)
+    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 0, 3, 3))
     with caplog.at_level(logging.WARNING):
         waiting.start()
         for _ in range(3):
@@ -107,7 +111,7 @@ def test_an_answer_to_a_segment_that_has_ended_is_never_given(
 
 
 def test_an_ended_runs_answer_is_given_where_the_history_asks_for_it() -> None:
-    Confirmations(Histories(Saved(0, 3, ended=True))).wait("run-1", 0, 3)
+    confirming(Histories(Saved(0, 3, ended=True))).wait("run-1", 0, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -123,12 +127,12 @@ def test_an_ended_runs_answer_is_given_where_the_history_asks_for_it() -> None:
     ],
 )
 def test_a_late_delivery_is_looked_up(saved: Saved | Exception | None, answers: set[int], answered: bool) -> None:
-    confirmations = Confirmations(Histories(saved), lambda instance_id: answers)
+    confirmations = Confirmations(Histories(saved), lambda instance_id: Tasks(answered=frozenset(answers)))
     assert confirmations.is_answered("run-1", 0, 3, LONG_AGO) is answered
 
 
 def test_a_late_delivery_is_executed_where_the_history_cannot_be_read() -> None:
-    def answered(instance_id: str) -> set[int]:
+    def answered(instance_id: str) -> Tasks:
         raise WorkflowUnavailableError("not now")
 
     assert not Confirmations(Histories(5), answered).is_answered("run-1", 0, 3, LONG_AGO)
@@ -142,23 +146,30 @@ def test_a_custom_status_that_is_not_the_drivers_tells_nothing(told: str) -> Non
 
 def test_a_delivery_in_time_is_not_looked_up() -> None:
     histories = Histories()
-    assert not Confirmations(histories).is_answered("run-1", 0, 3, time.time())
+    assert not confirming(histories).is_answered("run-1", 0, 3, time.time())
     assert histories.reads == 0
 
 
 def test_a_wait_that_lasts_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
     monkeypatch.setattr(confirmation, "TELL_AFTER_SECONDS", 0.0)
     with caplog.at_level(logging.WARNING):
-        Confirmations(Histories(-1, -1, -1, 7)).wait("run-1", 0, 7)
+        confirming(Histories(-1, -1, -1, 7)).wait("run-1", 0, 7, 7)
     assert [record.getMessage() for record in caplog.records] == [
         "run run-1: step 0:7 has ended, but the turn that asked for it isn't saved"
     ]
 
 
 def test_stopping_ends_every_wait() -> None:
-    confirmations = Confirmations(lambda instance_id: Saved(0, -1))
-    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 0, 1))
+    confirmations = confirming(lambda instance_id: Saved(0, -1))
+    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 0, 1, 1))
     waiting.start()
     confirmations.stop()
     waiting.join(5)
     assert not waiting.is_alive()
+
+
+def test_a_copy_that_has_had_no_turn_yet_is_asked_for_its_history() -> None:
+    tasks = iter([Tasks(), Tasks(scheduled=frozenset({3}))])
+    histories = Histories(confirmation.UNKNOWN, confirmation.UNKNOWN)
+    Confirmations(histories, lambda instance_id: next(tasks)).wait("run-1", 0, 5, 3)
+    assert histories.reads == 2
