@@ -24,6 +24,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from pydantic_ai_dapr.errors import DroppedWorkError
 from pydantic_ai_dapr.types import WorkflowUnavailableError
 
 log = logging.getLogger(__name__)
@@ -97,10 +98,11 @@ class Confirmations:
         return task_id in self._history(instance_id).answered
 
     def wait(self, instance_id: str, segment: int, issued: int, task_id: int) -> None:
-        """Return once the turn that made the segment's `issued`-th step, a task, is saved, or after `stop`.
+        """Return once the turn that made the segment's `issued`-th step, a task, is saved.
 
-        For a step whose segment has ended without it, only `stop` ends the wait. A workflow whose custom status is
-        not the driver's, because it is a copy that has not had a turn yet, is asked for its history.
+        Raises DroppedWorkError after `stop`, which alone ends the wait for a step whose segment has ended without it.
+        A workflow whose custom status is not the driver's, because it is a copy that has not had a turn yet, is asked
+        for its history.
         """
         asked = Saved(segment, issued)
         pause, began, told = FIRST_PAUSE_SECONDS, time.monotonic(), False
@@ -114,7 +116,7 @@ class Confirmations:
                 log.warning("run %s: step %s comes too late, ignored", instance_id, asked)
                 pause, told = STALE_PAUSE_SECONDS, True
             if self._stopped.wait(pause):
-                return
+                raise DroppedWorkError
             pause = max(pause, min(pause * 2, LONGEST_PAUSE_SECONDS))
             if not told and time.monotonic() - began > TELL_AFTER_SECONDS:
                 told = True

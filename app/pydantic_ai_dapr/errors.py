@@ -42,6 +42,10 @@ _BY_MESSAGE: dict[str, type[Exception]] = {
 _MAY_PASS = (ConnectionError, TimeoutError, asyncio.TimeoutError, httpx.TransportError, WorkflowUnavailableError)
 
 
+class DroppedWorkError(BaseException):
+    """Ends a work item without an answer, where its worker leaves: the engine gives it to another one."""
+
+
 class OperationFailedError(Exception):
     """An operation failed with an error whose type this process doesn't have, or can't make: `type: message`."""
 

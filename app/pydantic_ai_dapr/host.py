@@ -19,7 +19,7 @@ from pydantic_ai.durable_exec import durable_unit_scope
 
 from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.context import operation_scope
-from pydantic_ai_dapr.errors import to_value
+from pydantic_ai_dapr.errors import DroppedWorkError, to_value
 from pydantic_ai_dapr.payloads import PayloadTooLargeError, reference_of
 from pydantic_ai_dapr.run import PayloadAccess, identity
 from pydantic_ai_dapr.types import Attempt, Operation
@@ -125,9 +125,8 @@ class OperationHost:
         try:
             return running.result()
         except CancelledError:
-            # Ended with this process, it is executed again elsewhere; ended with its run, it has an end here.
             if key not in self._cancelled:
-                raise
+                raise DroppedWorkError from None
             return error_answer(OperationCancelledError(f"{operation.key} was cancelled: its run has ended"))
 
     def remembers(self, operation: Operation) -> bool:

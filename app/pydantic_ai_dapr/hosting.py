@@ -15,6 +15,7 @@ from pydantic_ai_dapr.approvals import ASK_ACTIVITY
 from pydantic_ai_dapr.client import AgentRunClient
 from pydantic_ai_dapr.confirmation import Confirmations
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
+from pydantic_ai_dapr.errors import DroppedWorkError
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, OperationBody, OperationHost
 from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.remote_tools import REMOTE_CALL, remote_call
@@ -170,12 +171,13 @@ class WorkflowHost:
         if self._confirmations is not None:
             self._confirmations.stop()
             self._confirmations = None
+        if self._operations is not None:
+            # First, since the connection ends only when what runs has ended.
+            self._operations.stop()
+            self._operations = None
         if self._connection is not None:
             self._connection.release()
             self._connection = None
-        if self._operations is not None:
-            self._operations.stop()
-            self._operations = None
         self.kept.clear()
         self.client.close()
 
@@ -228,7 +230,3 @@ class WorkflowHost:
                     break
                 if status is not None and status.is_terminal:
                     operations.cancel(instance_id)
-
-
-class DroppedWorkError(BaseException):
-    """Ends a work item without an answer: the engine gives it to another worker."""

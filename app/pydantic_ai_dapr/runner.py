@@ -25,9 +25,10 @@ from pydantic_ai_dapr.client import run_input_of, workflow_name
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.durability import DaprDurability
+from pydantic_ai_dapr.errors import DroppedWorkError
 from pydantic_ai_dapr.export import Export
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, LoopThread, OperationBody
-from pydantic_ai_dapr.hosting import CALL_SECONDS, DroppedWorkError, WorkflowHost
+from pydantic_ai_dapr.hosting import CALL_SECONDS, WorkflowHost
 from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.outputs import OutputCodec
 from pydantic_ai_dapr.replaying import ReplayReport, replay

@@ -228,6 +228,24 @@ def test_a_cancelled_runs_tool_is_stopped(stack: DaprStack) -> None:
             handle.result()
 
 
+def test_a_worker_that_leaves_does_not_wait_for_what_it_executes(stack: DaprStack) -> None:
+    entered, patience = threading.Event(), [3600.0]
+    agent = Agent(calling("dawdle", 1), name="slow")
+
+    @agent.tool_plain
+    async def dawdle() -> str:
+        entered.set()
+        await asyncio.sleep(patience[0])
+        return "at last"
+
+    with hosted(agent, stack) as runner:
+        run_id = runner.schedule("go").run_id
+        assert entered.wait(20)
+    patience[0] = 0.0
+    with hosted(agent, stack) as runner:
+        assert runner.wait(run_id).output == "1 calls, the last: at last"
+
+
 def test_agents_of_one_process_start_together(stack: DaprStack) -> None:
     port = stack.sidecars[0].grpc_port
     agents = [Agent(FunctionModel(_says(name)), name=name) for name in ("one", "two")]

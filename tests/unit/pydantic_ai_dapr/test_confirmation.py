@@ -6,10 +6,12 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic_ai_dapr import WorkflowUnavailableError, confirmation
 from pydantic_ai_dapr.confirmation import Confirmations, Saved, Tasks
+from pydantic_ai_dapr.errors import DroppedWorkError
 
 pytestmark = pytest.mark.unit
 LONG_AGO = 0.0
@@ -98,15 +100,13 @@ def test_an_answer_to_a_segment_that_has_ended_is_never_given(
         return late
 
     confirmations = confirming(saved)
-    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 0, 3, 3))
-    with caplog.at_level(logging.WARNING):
-        waiting.start()
+    with caplog.at_level(logging.WARNING), ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(confirmations.wait, "run-1", 0, 3, 3)
         for _ in range(3):
             assert reads.acquire(timeout=5)
-        assert waiting.is_alive()
+        assert not waiting.done()
         confirmations.stop()
-        waiting.join(5)
-    assert not waiting.is_alive()
+        assert isinstance(waiting.exception(5), DroppedWorkError)
     assert "step 0:3 comes too late" in caplog.text
 
 
@@ -161,11 +161,10 @@ def test_a_wait_that_lasts_is_told_once(monkeypatch: pytest.MonkeyPatch, caplog:
 
 def test_stopping_ends_every_wait() -> None:
     confirmations = confirming(lambda instance_id: Saved(0, -1))
-    waiting = threading.Thread(target=confirmations.wait, args=("run-1", 0, 1, 1))
-    waiting.start()
-    confirmations.stop()
-    waiting.join(5)
-    assert not waiting.is_alive()
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(confirmations.wait, "run-1", 0, 1, 1)
+        confirmations.stop()
+        assert isinstance(waiting.exception(5), DroppedWorkError)
 
 
 def test_a_copy_that_has_had_no_turn_yet_is_asked_for_its_history() -> None:

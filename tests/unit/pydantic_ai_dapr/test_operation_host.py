@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Iterator
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from pydantic_ai_dapr import Attempt, Operation, current_operation, host
+from pydantic_ai_dapr.errors import DroppedWorkError
 from pydantic_ai_dapr.host import OperationHost
 
 pytestmark = pytest.mark.unit
@@ -111,7 +112,7 @@ def test_stopping_ends_what_runs() -> None:
         running = pool.submit(hosting.execute, operation(), body)
         assert entered.wait(5)
         hosting.stop()
-        with pytest.raises(CancelledError):
+        with pytest.raises(DroppedWorkError):
             running.result(5)
 
 
