@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 import typing
 from collections.abc import Sequence
 from typing import Any, cast
@@ -21,6 +22,8 @@ def output_types(spec: object) -> list[Any]:
         return output_types(cast("Any", spec).output_function)
     if isinstance(spec, Sequence) and not isinstance(spec, str):
         return [one for item in cast("Sequence[Any]", spec) for one in output_types(item)]
+    if typing.get_origin(spec) in (typing.Union, types.UnionType):
+        return [one for item in typing.get_args(spec) for one in output_types(item)]
     if callable(spec) and not isinstance(spec, type) and typing.get_origin(spec) is None:
         return [typing.get_type_hints(spec).get("return", Any)]
     return [spec]

@@ -86,12 +86,13 @@ class ToolHost(Generic[Deps]):
 
     def shutdown(self) -> None:
         """Stop executing calls; they are delivered again to another host, or to this one when it is back."""
+        if self._operations is not None:
+            # First, since the connection ends only when what runs has ended.
+            self._operations.stop()
+            self._operations = None
         if self._runtime is not None:
             self._runtime.shutdown()
             self._runtime = None
-        if self._operations is not None:
-            self._operations.stop()
-            self._operations = None
 
     def _activity(self, operations: OperationHost, name: str, tool: str) -> Callable[[Any, Envelope], Envelope]:
         body: OperationBody = self._body
