@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Protocol, cast
@@ -29,8 +30,10 @@ from pydantic_ai.durable_exec import (
     conversation_id_from_run_id,
     replay_scope,
 )
+from pydantic_ai.tools import RunContext
+from pydantic_ai.usage import RunUsage
 
-from pydantic_ai_dapr.host import Envelope, OperationBody, opened
+from pydantic_ai_dapr.host import Envelope, OperationBody, Spent, opened
 from pydantic_ai_dapr.loop import InlineExecutor
 from pydantic_ai_dapr.operations import perform
 from pydantic_ai_dapr.remote_tools import RemoteTools
@@ -55,6 +58,7 @@ ENGINE = DurabilityEngineSpec(
     accepts_cancellation_token=True,
 )
 LAST_REQUEST = "last-model-request"
+_usage = TypeAdapter(RunUsage)
 
 
 class ActivityExecutor(Protocol):
@@ -88,7 +92,13 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
         payload = self._payload(run, params)
         ordinal, label = run.next_ordinal(), self._label(params)
         operation = Operation(run.notes["run_id"], run.instance_id, ordinal, self.kind, label, 1)
-        answer, _ = await perform(run, self.name, operation, lambda: payload(ordinal), retry)
+        context: RunContext[Any] | None = getattr(params, "ctx", None)
+
+        def spent(usage: Any) -> None:
+            if context is not None:
+                context.usage.incr(_usage.validate_python(usage))
+
+        answer, _ = await perform(run, self.name, operation, lambda: payload(ordinal), retry, spent)
         return self.declared.result_codec.load(answer)
 
     def _payload(self, run: LiveRun, params: Any) -> Callable[[int], Envelope]:
@@ -146,7 +156,13 @@ class DaprBackend(RegisteredOperationBackend[Retry]):
 
         async def execute(current: Operation, wire: Envelope) -> object:
             params = operation.parameter_transport.load(wire, runtime=None)
-            return operation.result_codec.dump(await operation.handler(params))
+            context: RunContext[Any] | None = getattr(params, "ctx", None)
+            before = copy(context.usage) if context is not None else RunUsage()
+            value = operation.result_codec.dump(await operation.handler(params))
+            # A tool may ask another agent on its run's account.
+            if context is None or context.usage == before:
+                return value
+            return Spent(value, _usage.dump_python(context.usage - before, mode="json"))
 
         body: OperationBody = execute
         remote: RemoteTools[Any] | None = None

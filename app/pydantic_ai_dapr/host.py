@@ -54,6 +54,14 @@ def opened(instance_id: str, payload: Envelope) -> Operation:
     )
 
 
+@dataclass(frozen=True)
+class Spent:
+    """A body's value, with the usage that its run is to count, as JSON."""
+
+    value: object
+    usage: Any
+
+
 class LoopThread:
     """An asyncio loop on a daemon thread, for as long as the process lives or until `stop`."""
 
@@ -156,7 +164,10 @@ class OperationHost:
         outcome: Literal["ok", "error"] = "error"
         try:
             with durable_unit_scope(), operation_scope(operation):
-                answer: Envelope = {"ok": await body()}
+                value = await body()
+                answer: Envelope = (
+                    {"ok": value.value, "usage": value.usage} if isinstance(value, Spent) else {"ok": value}
+                )
             outcome = "ok"
         except Exception as error:
             answer = error_answer(error)

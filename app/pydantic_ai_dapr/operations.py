@@ -15,11 +15,17 @@ from pydantic_ai_dapr.types import Operation
 
 
 async def perform(
-    run: LiveRun, activity: str, operation: Operation, params: Callable[[], object], retry: Retry
+    run: LiveRun,
+    activity: str,
+    operation: Operation,
+    params: Callable[[], object],
+    retry: Retry,
+    spent: Callable[[Any], None] | None = None,
 ) -> tuple[Any, Operation]:
     """The operation's result, and the attempt that gave it. Raises what the last attempt raised, as its own type.
 
-    `operation.attempt` is the number of the first attempt. `params` is not asked during replay.
+    `operation.attempt` is the number of the first attempt. `params` is not asked during replay. `spent` is told of
+    the usage that came about inside the operation.
     """
     first = operation.attempt
     while True:
@@ -31,6 +37,8 @@ async def perform(
 
         answer: Envelope = run.resolve(await run.call(activity, issue, operation))
         if "ok" in answer:
+            if spent is not None and "usage" in answer:
+                spent(answer["usage"])
             return answer["ok"], operation
         error = ErrorValue.model_validate(answer["err"])
         delay = retry.delay(operation.attempt - first + 1, error)

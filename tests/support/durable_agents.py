@@ -74,6 +74,7 @@ class DurableRun:
     kept_runs: int = 8
     max_iterations: int = 25
     segment_answers: int = 100
+    arguments: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.values = Values()
@@ -87,7 +88,8 @@ class DurableRun:
         )
         durability = self.runner._durability  # pyright: ignore[reportPrivateUsage]
         self.backend = durability.get_durable_operation_backend()
-        run_input = RunInput(run_id="run-1", prompt=self.prompt, deps=durability.deps_codec().dump(self.deps))
+        deps = durability.deps_codec().dump(self.deps)
+        run_input = RunInput(run_id="run-1", prompt=self.prompt, deps=deps, **self.arguments)
         journal = Journal(Payloads(self.values), lambda instance_id: [])
         workflow = self.runner._workflow(self.runner.kept, journal)  # pyright: ignore[reportPrivateUsage]
         self.engine = Engine(workflow, input=json.loads(run_input.model_dump_json()))
@@ -120,7 +122,7 @@ def comparable(messages: list[ModelMessage]) -> list[Any]:
     return [_without_noise(one) for one in ModelMessagesTypeAdapter.dump_python(messages, mode="json")]
 
 
-_NOISE = {"timestamp", "run_id", "conversation_id", "provider_response_id", "tool_call_id"}
+_NOISE = {"timestamp", "duration", "run_id", "conversation_id", "provider_response_id", "tool_call_id"}
 
 
 def _without_noise(value: Any) -> Any:
