@@ -35,7 +35,8 @@ from pydantic_ai_dapr import (
 from pydantic_ai_dapr.__main__ import main
 
 from tests.component.dapr_stack import API_TOKEN, until
-from tests.component.run_index.conftest import Database, server
+from tests.component.database import Database
+from tests.component.run_index.conftest import server
 from tests.component.signed_stack import APP_ID, SIGNER, SignedStack, signed_stack
 
 pytestmark = pytest.mark.component

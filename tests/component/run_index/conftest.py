@@ -1,112 +1,34 @@
-"""A PostgreSQL of the tests' own, which can be stopped, killed, frozen and started again."""
+"""A database of the tests' own, and the run index in it."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import subprocess
-import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
-from pathlib import Path
 
 import psutil
 import psycopg
 import pytest
 from run_index import RunIndex
 
-from infra.toolchain import ToolchainError, ensure_account, find_postgres
-from infra.toolchain.account import is_root
-from tests.component.dapr_stack import free_ports, until
+from infra.toolchain import ToolchainError
+from tests.component.dapr_stack import until
+from tests.component.database import Database, own_database
 
 TIMEOUT_SECONDS = 2.0
-
-
-@dataclass(frozen=True)
-class Database:
-    """A server on the loopback interface, as the services' account: PostgreSQL refuses to run as root."""
-
-    bin: Path
-    directory: Path
-    port: int
-
-    @property
-    def dsn(self) -> str:
-        return f"host=127.0.0.1 port={self.port} user=postgres dbname=postgres connect_timeout=5"
-
-    def run(self, program: str, *arguments: str) -> None:
-        command = [str(self.bin / program), *arguments]
-        if is_root():
-            account = ensure_account()
-            command = ["setpriv", f"--reuid={account.uid}", f"--regid={account.gid}", "--clear-groups", "--", *command]
-        # The server keeps what it inherits: with a pipe of ours the call would never end.
-        with (self.directory / "commands.log").open("ab") as log:
-            subprocess.run(command, cwd=self.directory, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
-
-    def make(self) -> None:
-        self.run("initdb", "--username=postgres", "--auth=trust", "--no-sync", "--encoding=UTF8", "-D", self._data)
-
-    def start(self) -> None:
-        options = f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories='' -c fsync=off"
-        log = str(self.directory / "postgres.log")
-        self.run("pg_ctl", "start", "-w", "-t", "60", "-D", self._data, "-l", log, "-o", options)
-
-    def stop(self, mode: str = "fast") -> None:
-        self.run("pg_ctl", "stop", "-w", "-t", "60", "-m", mode, "-D", self._data)
-
-    def execute(self, statement: str) -> list[tuple[object, ...]]:
-        """What a connection of its own is told."""
-        with psycopg.connect(self.dsn, autocommit=True) as connection:
-            cursor = connection.execute(statement.encode())
-            return cursor.fetchall() if cursor.description else []
-
-    @contextlib.contextmanager
-    def frozen(self) -> Iterator[None]:
-        """Nothing of the server runs; its kernel still accepts connections and data."""
-        postmaster = psutil.Process(_postmaster(self))
-        # The postmaster stops first and goes on last: in between nobody starts a process, or takes away an ended one.
-        postmaster.suspend()
-        try:
-            children = postmaster.children(recursive=True)
-            for child in children:
-                child.suspend()
-            try:
-                yield
-            finally:
-                for child in children:
-                    child.resume()
-        finally:
-            postmaster.resume()
-
-    @property
-    def _data(self) -> str:
-        return str(self.directory / "data")
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Database]:
     try:
-        found = find_postgres()
+        with own_database() as made:
+            yield made
     except ToolchainError as error:
         pytest.skip(str(error))
-    # pytest's own directories are closed to other users.
-    directory = Path(tempfile.mkdtemp(prefix="holdfast-test-"))
-    if is_root():
-        account = ensure_account()
-        os.chown(directory, account.uid, account.gid)
-    made = Database(found.bin, directory, free_ports(1)[0])
-    made.make()
-    made.start()
-    yield made
-    made.stop("immediate")
-    shutil.rmtree(directory)
 
 
 @pytest.fixture
 def database(server: Database) -> Database:
     """The server, running, with no table yet."""
-    if not psutil.pid_exists(_postmaster(server)):
+    if not psutil.pid_exists(server.postmaster):
         server.start()
     until("the database's answer", lambda: _answers(server))
     server.execute("drop schema if exists holdfast cascade")
@@ -120,13 +42,6 @@ def index(database: Database) -> Iterator[RunIndex]:
     made.ensure_schema()
     yield made
     made.close()
-
-
-def _postmaster(server: Database) -> int:
-    try:
-        return int((server.directory / "data" / "postmaster.pid").read_text().split()[0])
-    except FileNotFoundError:
-        return 0
 
 
 def _answers(server: Database) -> bool:

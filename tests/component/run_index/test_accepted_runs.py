@@ -10,7 +10,7 @@ from datetime import datetime
 import pytest
 from run_index import Acceptance, NotStorableError, RunIndex
 
-from tests.component.run_index.conftest import Database
+from tests.component.database import Database
 
 pytestmark = pytest.mark.component
 
