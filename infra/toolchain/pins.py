@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["MODULES", "TOOLS", "Tool", "go_platform", "tool_named"]
+__all__ = ["MODULES", "PEERS", "TOOLS", "Tool", "go_platform", "tool_named"]
 
 MODULES = Path(__file__).parent / "modules"
 """One directory per Go module, each with its `go.mod` and a complete `go.sum`."""
@@ -147,9 +147,29 @@ TOOLS: Sequence[Tool] = (
 """In the order in which they are built: what a region needs first comes first."""
 
 
+def _temporal(name: str, package: str, version_pattern: str) -> Tool:
+    return Tool(
+        name=name,
+        module="temporal",
+        package=f"go.temporal.io/server/cmd/{package}",
+        version="1.31.1",
+        version_arguments=("--version",),
+        version_pattern=version_pattern,
+        service=False,
+    )
+
+
+PEERS: Sequence[Tool] = (
+    _temporal("temporal-server", "server", "temporal version {version}"),
+    _temporal("temporal-sql-tool", "tools/sql", "temporal-sql-tool version {version}"),
+)
+"""What only a comparison needs: built when it is asked for by name."""
+
+
 def tool_named(name: str) -> Tool:
     """The pinned tool of that name; a `KeyError` lists the names there are."""
-    for tool in TOOLS:
+    known = (*TOOLS, *PEERS)
+    for tool in known:
         if tool.name == name:
             return tool
-    raise KeyError(f"no pinned tool is called {name!r}; there are {', '.join(tool.name for tool in TOOLS)}")
+    raise KeyError(f"no pinned tool is called {name!r}; there are {', '.join(tool.name for tool in known)}")

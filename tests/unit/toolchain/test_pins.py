@@ -13,13 +13,13 @@ ETCD = pins.tool_named("etcd")
 
 
 class TestPins:
-    @pytest.mark.parametrize("tool", pins.TOOLS, ids=lambda tool: tool.name)
+    @pytest.mark.parametrize("tool", [*pins.TOOLS, *pins.PEERS], ids=lambda tool: tool.name)
     def test_every_tool_is_required_at_its_version_by_its_module(self, tool: pins.Tool) -> None:
         requirements = (tool.directory / "go.mod").read_text(encoding="utf-8").split()
         assert f"v{tool.version}" in requirements
         assert tool.package in requirements
 
-    @pytest.mark.parametrize("module", sorted({tool.module for tool in pins.TOOLS}))
+    @pytest.mark.parametrize("module", sorted({tool.module for tool in [*pins.TOOLS, *pins.PEERS]}))
     def test_no_module_names_a_registry_or_leaves_a_local_replacement(self, module: str) -> None:
         text = (pins.MODULES / module / "go.mod").read_text(encoding="utf-8")
         assert "=> .." not in text
