@@ -7,6 +7,7 @@ import logging
 import time
 import uuid
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 Deps = TypeVar("Deps")
 Output = TypeVar("Output")
 FOLLOW_SECONDS = 0.1
+ASK_SECONDS = 10.0
+"""How long one question for the end of a run may be open."""
 
 _prompt: TypeAdapter[str | list[UserContent] | None] = TypeAdapter(str | list[UserContent] | None)
 _usage = TypeAdapter(RunUsage)
@@ -89,6 +92,10 @@ class RunHandle(Generic[Output]):
     def result(self, timeout: float = 60.0) -> RunResult[Output]:
         """Wait for the result. Raises RunFailedError where the run ended without one, and TimeoutError."""
         return self._runner.wait(self.run_id, timeout)
+
+    async def wait(self, timeout: float = 60.0) -> RunResult[Output]:  # noqa: ASYNC109  # as of `result`
+        """As `result`, without blocking the event loop."""
+        return await self._runner.wait_async(self.run_id, timeout)
 
     def events(self, poll_interval: float = FOLLOW_SECONDS) -> Iterator[RunEvent]:
         """What the run does, from its beginning to its end."""
@@ -236,18 +243,25 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
 
         A sidecar that doesn't answer for a while is asked again.
         """
-        deadline, status, silent = time.monotonic() + timeout, None, ""
-        while True:
-            try:
-                status = self.client.status(run_id, payloads=False)
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(WorkflowUnavailableError):
+                status = self.client.hub.end(run_id, min(left, ASK_SECONDS))
                 if status is not None and status.is_terminal:
-                    whole = self.client.status(run_id)
-                    return self._result(whole or status)
-            except WorkflowUnavailableError as error:
-                silent = f" ({error})"
-            if time.monotonic() > deadline:
-                raise TimeoutError(_not_yet(run_id, status, timeout) + silent)
+                    return self._end(status)
             time.sleep(FOLLOW_SECONDS)
+        return self._at_last(run_id, timeout)
+
+    async def wait_async(self, run_id: str, timeout: float = 60.0) -> RunResult[Output]:  # noqa: ASYNC109  # as `wait`
+        """As `wait`, without blocking the event loop, or holding a thread for each run."""
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            with suppress(WorkflowUnavailableError):
+                status = await self.client.hub.ended(run_id, min(left, ASK_SECONDS))
+                if status is not None and status.is_terminal:
+                    return await asyncio.to_thread(self._end, status)
+            await asyncio.sleep(FOLLOW_SECONDS)
+        return await asyncio.to_thread(self._at_last, run_id, timeout)
 
     def run_sync(
         self,
@@ -275,9 +289,10 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
         **arguments: Any,
     ) -> RunResult[Output]:
         """Start a run and wait for its result, without blocking the event loop."""
-        return await asyncio.to_thread(
-            self.run_sync, prompt, session_id, run_id=run_id or workflow_id, timeout=timeout, **arguments
+        handle = await asyncio.to_thread(
+            lambda: self.schedule(prompt, conversation_id=session_id, run_id=run_id or workflow_id, **arguments)
         )
+        return await handle.wait(timeout)
 
     async def run_async(
         self,
@@ -450,6 +465,20 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
             raise VersionNotRegisteredException
         if run is not None:
             self.kept.keep(run)
+
+    def _at_last(self, run_id: str, timeout: float) -> RunResult[Output]:
+        """The result if it is there when the time is over. Raises TimeoutError otherwise, with what is known."""
+        status, silent = None, ""
+        try:
+            status = self.client.hub.status(run_id, CALL_SECONDS)
+        except WorkflowUnavailableError as error:
+            silent = f" ({error})"
+        if status is not None and status.is_terminal:
+            return self._end(status)
+        raise TimeoutError(_not_yet(run_id, status, timeout) + silent)
+
+    def _end(self, status: RunStatus) -> RunResult[Output]:
+        return self._result(status.model_copy(update={"output": self.client.payloads.resolve(status.output)}))
 
     def _result(self, status: RunStatus) -> RunResult[Output]:
         if status.status != "completed" or not isinstance(status.output, dict):

@@ -97,8 +97,13 @@ class TaskHub:
         answer = self._call(self._stub.GetInstance, request, timeout)
         return _status(instance_id, answer)
 
-    async def ended(self, instance_id: str, seconds: float) -> RunStatus | None:
+    def end(self, instance_id: str, seconds: float) -> RunStatus | None:
         """The workflow's state once it has ended, or None where there is none of that id."""
+        request = pb.GetInstanceRequest(instanceId=instance_id, getInputsAndOutputs=True)
+        return _status(instance_id, self._call(self._stub.WaitForInstanceCompletion, request, seconds))
+
+    async def ended(self, instance_id: str, seconds: float) -> RunStatus | None:
+        """As `end`, without blocking the event loop."""
         request = pb.GetInstanceRequest(instanceId=instance_id, getInputsAndOutputs=True)
         waiting = self._stub.WaitForInstanceCompletion.future(request, timeout=seconds, metadata=self._metadata)
         loop, done = asyncio.get_running_loop(), asyncio.Event()
