@@ -1,0 +1,1 @@
+"""Load: what the system takes, and what it costs."""

@@ -1,0 +1,51 @@
+"""The agent under `diagrid`'s runner: `on_diagrid.py GRPC_PORT`.
+
+The runner asks OpenAI's client itself, whatever model the agent has: that client is replaced by one that answers at
+once. Its loop ends when the workflow has ended, which it asks for often enough not to be what is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import uuid
+from types import SimpleNamespace
+from typing import Any
+
+import openai
+from contest import counting_agent, serve
+from diagrid.agent.pydantic_ai import DaprWorkflowAgentRunner
+
+
+class Completions:
+    def create(self, messages: list[dict[str, Any]], **_: Any) -> SimpleNamespace:
+        steps = int(next(message["content"] for message in messages if message["role"] == "user").split()[0])
+        done = sum(message["role"] == "assistant" for message in messages)
+        calls = None
+        if done < steps:
+            function = SimpleNamespace(name="count", arguments=f'{{"number": {done}}}')
+            calls = [SimpleNamespace(id=f"count-{done}", function=function)]
+        content = None if calls else f"counted to {steps}"
+        message = SimpleNamespace(content=content, tool_calls=calls, role="assistant")
+        return SimpleNamespace(choices=[SimpleNamespace(message=message, finish_reason="stop")], usage=None)
+
+
+openai.OpenAI = lambda *_, **__: SimpleNamespace(chat=SimpleNamespace(completions=Completions()))
+
+
+async def main(port: str) -> None:
+    runner = DaprWorkflowAgentRunner(counting_agent(), name="diagrid", port=port, max_iterations=1000)
+    runner.start()
+
+    async def run(prompt: str) -> str:
+        async for event in runner.run_async(prompt, session_id=uuid.uuid4().hex, poll_interval=0.02):
+            if event["type"] == "workflow_completed":
+                return event["final_response"]
+            last = event
+        raise RuntimeError(f"ended with {last}")
+
+    await serve(run)
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

@@ -1,0 +1,14 @@
+"""The agent alone: nothing of it survives a crash."""
+
+import asyncio
+
+from contest import counting_agent, serve
+
+agent = counting_agent()
+
+
+async def run(prompt: str) -> str:
+    return (await agent.run(prompt)).output
+
+
+asyncio.run(serve(run))

@@ -1,0 +1,140 @@
+"""The servers that contenders stand on, on free loopback ports: PostgreSQL, Dapr, Temporal. Ended at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import subprocess
+from collections.abc import Generator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import psutil
+import yaml
+
+from infra.toolchain import ensure
+from tests.component.dapr_stack import Sidecar, free_ports, until
+from tests.component.database import Database, own_database
+from tests.component.signed_stack import SignedStack, signed_stack
+
+
+@dataclass
+class Stack:
+    """Servers, started when they are first asked for, all over one PostgreSQL that keeps its commits on disk."""
+
+    directory: Path
+    database: Database
+    _held: contextlib.ExitStack = field(default_factory=contextlib.ExitStack)
+
+    @cached_property
+    def dapr(self) -> SignedStack:
+        """Dapr with mTLS and signed histories, and one sidecar."""
+        directory = self.directory / "dapr"
+        (directory / "resources").mkdir(parents=True)
+        dsn = f"{self.database.dsn} sslmode=disable pool_max_conns=20"
+        return self._held.enter_context(signed_stack(directory, dsn))
+
+    def sidecar(self, number: int) -> Sidecar:
+        """The sidecar of that number, from 0."""
+        while len(self.dapr.sidecars) <= number:
+            self.dapr.start_sidecar()
+        return self.dapr.sidecars[number]
+
+    @cached_property
+    def dbos(self) -> str:
+        """A database for DBOS."""
+        self.database.execute("create database dbos")
+        return f"postgresql://postgres@127.0.0.1:{self.database.port}/dbos"
+
+    @cached_property
+    def temporal(self) -> str:
+        """A Temporal server's address. Raises ToolchainError where it can't be built."""
+        tools = ensure(["temporal-server", "temporal-sql-tool"])
+        directory = self.directory / "temporal"
+        directory.mkdir()
+        with (directory / "server.log").open("ab") as log:
+            for name, schema in (("temporal", "temporal"), ("temporal_visibility", "visibility")):
+                tool = [str(tools["temporal-sql-tool"]), "--plugin=postgres12", "--ep=127.0.0.1"]
+                tool += [f"--port={self.database.port}", "--user=postgres", f"--db={name}"]
+                for step in (
+                    ["create-database"],
+                    ["setup-schema", "--version=0.0"],
+                    ["update-schema", f"--schema-name=postgresql/v12/{schema}"],
+                ):
+                    subprocess.run([*tool, *step], check=True, stdout=log, stderr=log)
+            ports = free_ports(9)
+            config = _temporal_config(self.database.port, ports)
+            (directory / "development.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+            server = subprocess.Popen(
+                [str(tools["temporal-server"]), f"--config-file={directory / 'development.yaml'}", "start"],
+                cwd=directory,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        self._held.callback(_end, server)
+        until("Temporal's frontend", lambda: _listens(ports[0]), 60)
+        return f"127.0.0.1:{ports[0]}"
+
+    def resident_sidecars(self) -> int:
+        """Bytes that the sidecars have in memory."""
+        return sum(psutil.Process(one.process.pid).memory_info().rss for one in self.dapr.sidecars)
+
+
+@contextlib.contextmanager
+def stack(directory: Path) -> Generator[Stack]:
+    """A place for servers, with PostgreSQL running."""
+    with own_database(fsync=True) as database:
+        made = Stack(directory, database)
+        with made._held:
+            yield made
+
+
+def _temporal_config(postgres: int, ports: list[int]) -> dict[str, object]:
+    def store(name: str, connections: int) -> dict[str, object]:
+        sql = {"pluginName": "postgres12", "databaseName": name, "connectAddr": f"127.0.0.1:{postgres}"}
+        sql |= {"connectProtocol": "tcp", "user": "postgres", "maxConns": connections, "maxIdleConns": connections}
+        return {"sql": sql}
+
+    names = ("frontend", "matching", "history", "worker")
+    services = {
+        name: {"rpc": {"grpcPort": ports[number], "membershipPort": ports[number + 4], "bindOnLocalHost": True}}
+        for number, name in enumerate(names)
+    }
+    cluster = {
+        "enabled": True,
+        "initialFailoverVersion": 1,
+        "rpcName": "frontend",
+        "rpcAddress": f"127.0.0.1:{ports[0]}",
+    }
+    return {
+        "log": {"stdout": True, "level": "warn"},
+        "persistence": {
+            "defaultStore": "default",
+            "visibilityStore": "visibility",
+            "numHistoryShards": 4,
+            "datastores": {"default": store("temporal", 20), "visibility": store("temporal_visibility", 5)},
+        },
+        "global": {"membership": {"maxJoinDuration": "30s", "broadcastAddress": "127.0.0.1"}},
+        "services": services,
+        "clusterMetadata": {
+            "enableGlobalNamespace": False,
+            "failoverVersionIncrement": 10,
+            "masterClusterName": "active",
+            "currentClusterName": "active",
+            "clusterInformation": {"active": cluster},
+        },
+        "dcRedirectionPolicy": {"policy": "noop"},
+    }
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait(10)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(0.5)
+        return probe.connect_ex(("127.0.0.1", port)) == 0
