@@ -57,7 +57,7 @@ def replay(
     finally:
         if run.root is not None and run.root.done() and not run.root.cancelled():
             run.root.exception()
-        run.loop.evict()
+        run.unwind()
 
 
 def answers(history: list[HistoryEvent]) -> list[Answered]:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC
 from functools import lru_cache
 from typing import Any, Protocol
+from weakref import ref
 
 from dapr.ext.workflow import when_any  # pyright: ignore[reportUnknownVariableType]
 
@@ -24,7 +25,7 @@ from pydantic_ai_dapr.confirmation import Saved
 from pydantic_ai_dapr.errors import to_value
 from pydantic_ai_dapr.journal import Continued, Segment, continued_of, dump_answer, load_answer
 from pydantic_ai_dapr.payloads import Reference
-from pydantic_ai_dapr.run import Answer, Call, LiveRun, Moment, Recover, Signal, WorkflowContext
+from pydantic_ai_dapr.run import Answer, Call, LiveRun, Moment, Recover, Signal, Step, WorkflowContext
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,7 @@ class KeptRuns:
     """At most `limit` suspended runs, the least recently used ones evicted. Safe to use from several threads."""
 
     def __init__(self, limit: int) -> None:
-        self._limit, self._lock = limit, threading.Lock()
+        self.limit, self._lock = limit, threading.Lock()
         self._runs: OrderedDict[str, LiveRun] = OrderedDict()
 
     def take(self, instance_id: str) -> LiveRun | None:
@@ -57,9 +58,9 @@ class KeptRuns:
         """Keep a suspended run; what exceeds the limit is unwound here."""
         with self._lock:
             self._runs[run.instance_id] = run
-            excess = [self._runs.popitem(last=False)[1] for _ in range(len(self._runs) - self._limit)]
+            excess = [self._runs.popitem(last=False)[1] for _ in range(len(self._runs) - self.limit)]
         for old in excess:
-            old.loop.evict()
+            old.unwind()
 
     def clear(self) -> None:
         """Unwind every kept run."""
@@ -67,7 +68,7 @@ class KeptRuns:
             runs = list(self._runs.values())
             self._runs.clear()
         for run in runs:
-            run.loop.evict()
+            run.unwind()
 
     def __contains__(self, instance_id: str) -> bool:
         return instance_id in self._runs
@@ -94,6 +95,14 @@ def drive(
 
 
 @dataclass(frozen=True)
+class _Issued:
+    """A step, and the engine's task for it."""
+
+    step: Step
+    task: Any
+
+
+@dataclass(frozen=True)
 class _Drive:
     make: Callable[[], Coroutine[Any, Any, Any]]
     kept: KeptRuns
@@ -104,7 +113,7 @@ class _Drive:
         begun = _moment(ctx)
         continued = continued_of(start)
         # The engine counts how often it is asked, so it is asked once at each work item, in the order of the run.
-        patched = lru_cache(None)(ctx.is_patched)
+        patched = lru_cache(None)(_weakly(ctx))
         run = self._kept_or_new(ctx, patched, begun, continued)
         run.ask_patch = patched
         seen = [replace(load_answer(one), moment=begun) for one in continued.carried] if continued else []
@@ -112,14 +121,13 @@ class _Drive:
             if _ended(run):
                 break
             run.deliver(answer)
-        tasks: dict[int, Any] = {}
+        tasks: dict[int, _Issued] = {}
         while True:
             position = len(seen)
             run.moment = _moment(ctx)
             if position >= len(run.stages):
                 if _ended(run):
-                    assert run.root is not None
-                    return run.root.result()
+                    return _result(run)
                 if self._is_long(ctx, run, tasks):
                     return (yield from self._continue(ctx, run, tasks, start, continued))
             else:
@@ -129,19 +137,19 @@ class _Drive:
             for number in stage.open:
                 if number not in tasks:
                     run.issued = len(tasks) + 1
-                    tasks[number] = run.steps[number].issue(ctx)
+                    step = run.steps[number]
+                    tasks[number] = _Issued(step, step.issue(ctx))
             ctx.set_custom_status(str(Saved(run.segment, len(tasks))))
             self.kept.keep(run)
-            first = yield when_any([tasks[number] for number in stage.open])
+            number = yield from _first_of(tasks, stage.open)
             mine = self.kept.take(ctx.instance_id) is run
-            number = next(number for number in stage.open if tasks[number] is first)
-            seen.append(_answer(run, number, first, _moment(ctx)))
+            seen.append(_answer(number, tasks[number], _moment(ctx)))
             if mine and position == len(run.delivered):
                 run.deliver(seen[-1])
             elif not mine or not _same(run.delivered[position], seen[-1]):
                 if mine:
                     log.warning("run %s: memory disagrees with history, which wins", ctx.instance_id)
-                    run.loop.evict()
+                    run.unwind()
                 run = self._again(ctx, patched, begun, continued, seen)
 
     def _kept_or_new(
@@ -159,7 +167,7 @@ class _Drive:
             return run
         if run is not None:
             log.info("run %s: memory is of another execution, history wins", ctx.instance_id)
-            run.loop.evict()
+            run.unwind()
         return self._again(ctx, patched, begun, continued, [])
 
     def _again(
@@ -182,7 +190,7 @@ class _Drive:
         _replay(run, seen)
         return run
 
-    def _is_long(self, ctx: WorkflowContext, run: LiveRun, tasks: dict[int, Any]) -> bool:
+    def _is_long(self, ctx: WorkflowContext, run: LiveRun, tasks: dict[int, _Issued]) -> bool:
         """Whether the history is to be cut here: it is long, and every call that is open has yet to be issued."""
         return (
             self.journal is not None
@@ -195,7 +203,7 @@ class _Drive:
         self,
         ctx: WorkflowContext,
         run: LiveRun,
-        tasks: dict[int, Any],
+        tasks: dict[int, _Issued],
         start: dict[str, Any],
         continued: Continued | None,
     ) -> Generator[Any, Any, None]:
@@ -211,11 +219,10 @@ class _Drive:
         # when the turn ends, so what arrives until then can be added to it.
         waiting = [number for number in run.stages[-1].open if number in tasks]
         while waiting:
-            first = yield when_any([tasks[number] for number in waiting])
-            number = next(number for number in waiting if tasks[number] is first)
+            number = yield from _first_of(tasks, waiting)
             waiting.remove(number)
-            if isinstance(run.steps[number], Signal | Recover):
-                next_start["continued"]["carried"].append(dump_answer(_answer(run, number, first, run.moment)))
+            if isinstance(tasks[number].step, Signal | Recover):
+                next_start["continued"]["carried"].append(dump_answer(_answer(number, tasks[number], run.moment)))
 
 
 def _replay(run: LiveRun, answers: list[Answer]) -> None:
@@ -229,8 +236,37 @@ def _ended(run: LiveRun) -> bool:
     try:
         return run.advance()
     except Exception:
-        run.loop.evict()
+        run.unwind()
         raise
+
+
+def _result(run: LiveRun) -> Any:
+    assert run.root is not None
+    try:
+        return run.root.result()
+    finally:
+        run.unwind()
+
+
+def _first_of(tasks: dict[int, _Issued], numbers: Sequence[int]) -> Generator[Any, Any, int]:
+    """Wait for the first of these; none refers to what waited for it any more."""
+    waiting = [tasks[number].task for number in numbers]
+    first = yield when_any(waiting)
+    for task in waiting:
+        task._parent = None
+    return next(number for number, task in zip(numbers, waiting, strict=True) if task is first)
+
+
+def _weakly(ctx: WorkflowContext) -> Callable[[str], bool]:
+    """Asks the context without keeping it: a run that is kept in memory would keep its last work item."""
+    alive = ref(ctx)
+
+    def is_patched(name: str) -> bool:
+        context = alive()
+        assert context is not None
+        return context.is_patched(name)
+
+    return is_patched
 
 
 def _same(mine: Answer, theirs: Answer) -> bool:
@@ -241,11 +277,11 @@ def _moment(ctx: WorkflowContext) -> Moment:
     return Moment(ctx.current_utc_datetime.replace(tzinfo=UTC), ctx.is_replaying)
 
 
-def _answer(run: LiveRun, number: int, task: Any, moment: Moment) -> Answer:
-    step = run.steps[number]
+def _answer(number: int, issued: _Issued, moment: Moment) -> Answer:
+    step = issued.step
     attempt = step.attempt if isinstance(step, Call) else None
     event = step.name if isinstance(step, Signal) else None
     try:
-        return Answer(number, task.get_result(), None, moment, attempt, event)
+        return Answer(number, issued.task.get_result(), None, moment, attempt, event)
     except Exception as error:
         return Answer(number, None, to_value(error), moment, attempt)

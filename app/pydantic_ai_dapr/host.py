@@ -13,6 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 from pydantic_ai.durable_exec import durable_unit_scope
@@ -117,10 +118,15 @@ class OperationHost:
 
     def execute(self, operation: Operation, body: Body) -> Envelope:
         """The operation's answer: `{"ok": …}`, or `{"err": …}` with the error as a value. Blocks until it is there."""
+        return self.begin(operation, body)()
+
+    def begin(self, operation: Operation, body: Body) -> Callable[[], Envelope]:
+        """Begin to execute the operation, or join its execution; what is returned waits for the answer."""
         key = _key(operation)
         with self._lock:
             if key in self._ended:
-                return self._ended[key]
+                ended = self._ended[key]
+                return lambda: ended
             running = self._running.get(key)
             joined = running is not None
             if running is None:
@@ -130,12 +136,16 @@ class OperationHost:
             self._tell(operation, "started", joined=True)
         else:
             running.add_done_callback(lambda done: self._remember(key, done))
-        try:
-            return running.result()
-        except CancelledError:
-            if key not in self._cancelled:
-                raise DroppedWorkError from None
-            return error_answer(OperationCancelledError(f"{operation.key} was cancelled: its run has ended"))
+
+        def answer() -> Envelope:
+            try:
+                return running.result()
+            except CancelledError:
+                if key not in self._cancelled:
+                    raise DroppedWorkError from None
+                return error_answer(OperationCancelledError(f"{operation.key} was cancelled: its run has ended"))
+
+        return answer
 
     def remembers(self, operation: Operation) -> bool:
         """Whether the operation's answer is at hand."""
@@ -225,19 +235,20 @@ class Deliveries:
     def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope:
         """The activity's result: an answer as `OperationHost.execute` gives it, or a reference to it.
 
-        `body(operation, params)` executes the operation. Blocks until the turn that asked for it is saved.
+        `body(operation, params)` executes the operation. Blocks until the turn that asked for it is saved, which it
+        finds out while the operation is being executed.
         """
         operation, segment = opened(instance_id, delivered), delivered["segment"]
+        wait = partial(self._confirmations.wait, instance_id, segment, delivered["issued"], task_id)
         if self._confirmations.is_answered(instance_id, segment, task_id, delivered["issued_at"]):
-            answer = error_answer(StaleDeliveryError(f"{operation.key} needs no execution any more"))
-        else:
-            answer = self._operations.execute(operation, lambda: self._body(operation, delivered, body))
-            try:
-                answer = self._payloads.offload(instance_id, answer)
-            except PayloadTooLargeError as error:
-                answer = error_answer(error)
-        self._confirmations.wait(instance_id, segment, delivered["issued"], task_id)
-        return answer
+            wait()
+            return error_answer(StaleDeliveryError(f"{operation.key} needs no execution any more"))
+        answer = self._operations.begin(operation, lambda: self._body(operation, delivered, body))
+        wait()
+        try:
+            return self._payloads.offload(instance_id, answer())
+        except PayloadTooLargeError as error:
+            return error_answer(error)
 
     async def _body(self, operation: Operation, delivered: Envelope, body: OperationBody) -> object:
         params = delivered["params"]

@@ -20,6 +20,7 @@ from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, OperationBo
 from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.remote_tools import REMOTE_CALL, remote_call
 from pydantic_ai_dapr.run import WAKE_ACTIVITY, WorkflowContext
+from pydantic_ai_dapr.turns import Turns
 from pydantic_ai_dapr.types import HistoryEvent, WorkflowUnavailableError
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,10 @@ HISTORY_READS = 10
 class _SharedRuntime:
     """The connection of this process to one sidecar, ended with the last agent that uses it."""
 
-    def __init__(self, address: tuple[str, int], runtime: Any, client: AgentRunClient, users: int) -> None:
-        self._address, self._runtime, self._client, self._users = address, runtime, client, users
+    def __init__(
+        self, address: tuple[str, int], runtime: Any, turns: Turns, client: AgentRunClient, users: int
+    ) -> None:
+        self._address, self._runtime, self._turns, self._client, self._users = address, runtime, turns, client, users
         self._lock = threading.Lock()
 
     def release(self) -> None:
@@ -43,6 +46,7 @@ class _SharedRuntime:
             if self._users == 0:
                 _connected.discard(self._address)
                 self._runtime.shutdown()
+                self._turns.clear()
                 self._client.close()
 
 
@@ -68,9 +72,11 @@ def start_together(runners: Sequence[WorkflowHost]) -> None:
     first = runners[0]
     if first.api_token:
         setattr(settings, "DAPR_API_TOKEN", first.api_token)  # noqa: B010  # the SDK reads it there; untyped
+    kept_runs = sum(runner.kept.limit for runner in runners)
     runtime: Any = WorkflowRuntime(
         host=address[0],
         port=str(address[1]),
+        history_cache_max_instances=kept_runs or 1,
         maximum_concurrent_activity_work_items=first.concurrency,
         maximum_concurrent_orchestration_work_items=first.concurrency,
         maximum_thread_pool_workers=first.concurrency + 8,
@@ -89,9 +95,10 @@ def start_together(runners: Sequence[WorkflowHost]) -> None:
     runtime.register_workflow(remote_call(), name=REMOTE_CALL)
     for runner in runners:
         runner.host_on(runtime)
+    turns = Turns.of(runtime, kept_runs)
     runtime.start()
     _connected.add(address)
-    shared = _SharedRuntime(address, runtime, client, len(runners))
+    shared = _SharedRuntime(address, runtime, turns, client, len(runners))
     for runner in runners:
         runner.started(shared)
 

@@ -23,6 +23,10 @@ MAX_CALLBACKS = 1_000_000
 EVICTION_ROUNDS = 20
 
 
+def _refused(*_: object) -> NoReturn:
+    raise RuntimeError("the run was unwound")
+
+
 class InlineExecutor(Executor):
     """Runs what it is given at once and here: there are no threads inside a workflow."""
 
@@ -61,7 +65,7 @@ class WorkflowEventLoop(asyncio.AbstractEventLoop):
             events._set_running_loop(previous)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
 
     def evict(self) -> None:
-        """Unwind every suspended task inside its own context; what it asks for meanwhile is refused."""
+        """Unwind every suspended task inside its own context; what it asks for meanwhile is refused. The last call."""
         self.evicting = True
         for _ in range(EVICTION_ROUNDS):
             alive = [task for task in self._tasks if not task.done()]
@@ -72,6 +76,7 @@ class WorkflowEventLoop(asyncio.AbstractEventLoop):
             self.run_ready()
         self._closed = True
         self._ready.clear()
+        self._now, self._start_timer = _refused, _refused
 
     def call_soon(self, callback: Callable[..., object], *args: Any, context: Context | None = None) -> asyncio.Handle:  # pyright: ignore[reportIncompatibleMethodOverride]
         handle = asyncio.Handle(callback, args, self, context)

@@ -332,6 +332,17 @@ class LiveRun:
                 self._reissue(answer.value)
             self._add(Recover())
 
+    def unwind(self) -> None:
+        """End the run in this process: unwind what is suspended, and refer to nothing in a circle any more.
+
+        What circles refer to stays until a full collection, which takes the longer the more is alive.
+        """
+        self.loop.evict()
+        self.root = None
+        self.steps.clear()
+        self.notes.clear()
+        self._context = contextvars.Context()
+
     def begin_segment(self, begun: Moment) -> None:
         """Go on in the next segment, which issues again what is open and nothing else."""
         self.segment += 1

@@ -459,7 +459,7 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
         run = fresh.take(ctx.instance_id)
         if report.difference is not None:
             if run is not None:
-                run.loop.evict()
+                run.unwind()
             log.error("run %s is stalled, since %s", ctx.instance_id, report.difference)
             ctx.set_custom_status(str(report.difference))
             raise VersionNotRegisteredException

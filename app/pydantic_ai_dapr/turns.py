@@ -1,0 +1,145 @@
+"""Goes on with a workflow where its last turn in this process ended, rather than from its beginning.
+
+The engine's SDK runs a workflow's generator anew at each turn, through its whole history. Here the generator is kept as
+its last turn left it, with the events that it has taken: a turn whose history begins with these takes only what comes
+after them. Any other turn, of a process that knows nothing of the run or something else, is run by its whole history.
+"""
+
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportPrivateUsage=false, reportUnknownParameterType=false
+from __future__ import annotations
+
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import dapr.ext.workflow._durabletask.internal.helpers as helpers
+import dapr.ext.workflow._durabletask.internal.protos as pb
+from dapr.ext.workflow import WorkflowRuntime
+from dapr.ext.workflow._durabletask import worker as sdk
+from dapr.ext.workflow.propagation import PropagatedHistory
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class _Suspended:
+    """A workflow as its last turn left it; it has taken `events`."""
+
+    executor: Any
+    ctx: Any
+    events: list[Any]
+
+    def close(self) -> None:
+        """Let go of the generator, which refers to its context."""
+        if self.ctx._generator is not None:
+            self.ctx._generator.close()
+
+
+class Turns:
+    """Executes the turns of a worker's workflows; at most `limit` suspended ones are kept, the last used.
+
+    Safe to use from several threads.
+    """
+
+    def __init__(self, worker: Any, limit: int) -> None:
+        self._worker, self._limit, self._lock = worker, limit, threading.Lock()
+        self._kept: OrderedDict[str, _Suspended] = OrderedDict()
+
+    @classmethod
+    def of(cls, runtime: WorkflowRuntime, limit: int) -> Turns:
+        """Execute the turns of what is registered with a runtime that has not been started yet."""
+        worker: Any = runtime._WorkflowRuntime__worker  # type: ignore[attr-defined]
+        turns = cls(worker, limit)
+        worker._execute_orchestrator = turns.execute
+        return turns
+
+    def execute(self, request: Any, token: Any, reset: Callable[[], None]) -> None:
+        """Execute a turn, and send what came of it. As the SDK's worker does it, but for what is kept.
+
+        Where the history can't be had, `reset` lets the engine deliver the turn again.
+        """
+        instance_id = request.instanceId
+        try:
+            history = self._worker._resolve_history(request)
+        except sdk._HistoryResolutionError as error:
+            log.warning("%s; it is asked for again", error)
+            reset()
+            return
+        response = self.turn(request, history)
+        response.completionToken = token
+        self._worker._update_history_cache(instance_id, history, response.actions)
+        self._worker._send_on_current_connection(
+            lambda stub: self._worker._send_orchestrator_response(request, stub, response, token),  # pyright: ignore[reportUnknownLambdaType]
+            f"orchestrator response for '{instance_id}'",
+        )
+
+    def turn(self, request: Any, history: list[Any]) -> Any:
+        """The answer to a turn of the workflow with that committed history."""
+        instance_id, new = request.instanceId, list(request.newEvents)
+        suspended, unseen = self._suspended(request, history)
+        ctx, executor = suspended.ctx, suspended.executor
+        try:
+            ctx._is_replaying = True
+            for event in unseen:
+                executor.process_event(ctx, event)
+            ctx._is_replaying = False
+            for event in new:
+                executor.process_event(ctx, event)
+        except sdk.VersionNotRegisteredException:
+            ctx.set_version_not_registered()
+        except Exception as error:
+            ctx.set_failed(error)
+        else:
+            if not ctx._is_complete:
+                self._keep(instance_id, _Suspended(executor, ctx, history + new))
+        version = None
+        if ctx._version_name or ctx._encountered_patches:
+            version = pb.WorkflowVersion(name=ctx._version_name, patches=ctx._encountered_patches)
+        return pb.WorkflowResponse(
+            instanceId=instance_id,
+            actions=ctx.get_actions(),
+            customStatus=helpers.get_string_value(ctx._encoded_custom_status),
+            version=version,
+        )
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            kept = list(self._kept.values())
+            self._kept.clear()
+        for suspended in kept:
+            suspended.close()
+
+    def _suspended(self, request: Any, history: list[Any]) -> tuple[_Suspended, list[Any]]:
+        """The workflow as it is before what comes second, the part of its history that it has not taken yet."""
+        with self._lock:
+            kept = self._kept.pop(request.instanceId, None)
+        if kept is not None:
+            taken = len(kept.events)
+            if taken <= len(history) and all(map(_same, kept.events, history)):
+                return kept, history[taken:]
+            kept.close()
+        ctx: Any = sdk._RuntimeOrchestrationContext(request.instanceId)
+        if request.HasField("propagatedHistory"):
+            ctx.set_propagated_history(PropagatedHistory.from_proto(request.propagatedHistory))
+        return _Suspended(sdk._OrchestrationExecutor(self._worker._registry, self._worker._logger), ctx, []), history
+
+    def _keep(self, instance_id: str, suspended: _Suspended) -> None:
+        with self._lock:
+            self._kept[instance_id] = suspended
+            excess: Sequence[_Suspended] = [
+                self._kept.popitem(last=False)[1] for _ in range(len(self._kept) - self._limit)
+            ]
+        for old in excess:
+            old.close()
+
+
+def _same(taken: Any, committed: Any) -> bool:
+    """Whether an event was committed as it was taken; the engine notes the patches of a turn in its first event."""
+    if committed.HasField("workflowStarted"):
+        return taken.HasField("workflowStarted") and taken.timestamp == committed.timestamp
+    return taken is committed or taken == committed
