@@ -176,7 +176,10 @@ def _chain(der: bytes) -> list[x509.Certificate]:
         while der:
             more = der[1] & 0x7F if der[1] & 0x80 else 0
             length = 2 + more + (int.from_bytes(der[2 : 2 + more], "big") if more else der[1])
-            found.append(x509.load_der_x509_certificate(der[:length]))
+            certificate = x509.load_der_x509_certificate(der[:length])
+            if der[length - len(certificate.signature) - 1]:  # how many bits of the last byte are said not to be its
+                raise ValueError
+            found.append(certificate)
             der = der[length:]
     except Exception:  # as above
         found = []

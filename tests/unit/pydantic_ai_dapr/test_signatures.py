@@ -7,6 +7,7 @@ from functools import cache
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -88,6 +89,20 @@ def test_no_changed_bit_of_the_proof_is_overlooked(member: str, data: st.DataObj
     found = verify(spoiled, AUTHORITY.anchors)
     assert not found.valid
     assert found.proven < found.events
+
+
+def test_a_certificate_has_no_second_spelling() -> None:
+    # The last bits of a signature that are 0 can be declared not to be part of it: one that ends so is made.
+    export = next(
+        one
+        for one in iter(lambda: signed(unsigned(), KEY, AUTHORITY.workload(KEY)), None)
+        if one.certificates[0][-1] & 1 == 0
+    )
+    assert verify(export, AUTHORITY.anchors).valid
+    (certificate,) = export.certificates
+    signature = x509.load_der_x509_certificate(certificate[certificate.index(b"\x30\x82") :]).signature
+    spoiled = flipped(certificate, len(certificate) - len(signature) - 1)
+    assert "can't be read" in str(verify(changed(export, "certificates", 0, [spoiled]), AUTHORITY.anchors).reason)
 
 
 @pytest.mark.parametrize("member", ["recorded", "signatures", "certificates"])
