@@ -204,9 +204,7 @@ class AgentRunClient:
             raise ValueError("a rerun from a step keeps the logical run id; leave `step` out for a fresh one")
         events = self._events(run_id)
         task = None if step is None else _task_of(run_id, step, events)
-        status = self.hub.status(run_id, self._timeout, payloads=False)
-        if status is not None and not status.is_terminal:
-            raise ValueError(f"run {run_id} is {status.status}; only a run that has ended can be run again")
+        self._demand_ended(run_id)
         started: Any = next(event for event in events if event.type == "executionStarted").input
         run_input = run_input_of(started, self.payloads)
         first, _, last = run_id.rpartition("~")
@@ -221,6 +219,22 @@ class AgentRunClient:
                 continue
             return new_id
         raise AssertionError("there is always a next number")
+
+    def task_of(self, run_id: str, step: int) -> int:
+        """The engine's task of the operation from which an ended run is to be run again.
+
+        Raises ValueError, which says why, where it can't be: see `rerun`.
+        """
+        self._demand_ended(run_id)
+        return _task_of(run_id, step, self._events(run_id))
+
+    def rerun_from(self, run_id: str, step: int, new_id: str) -> None:
+        """Run an ended run again from operation `step` under the instance id `new_id`, as `rerun` does.
+
+        Where that exists already this changes nothing. Raises ValueError.
+        """
+        with suppress(RunExistsError):
+            self.hub.rerun(run_id, self.task_of(run_id, step), new_id, self._timeout)
 
     def follow(self, run_id: str, poll_interval: float = 0.1) -> Iterator[RunEvent]:
         """What the run does, from its beginning to its end: each operation's start and end, once, then the run's.
@@ -251,6 +265,12 @@ class AgentRunClient:
         """Close the connection."""
         self.hub.close()
 
+    def _demand_ended(self, run_id: str) -> None:
+        status = self.hub.status(run_id, self._timeout, payloads=False)
+        if status is None or not status.is_terminal:
+            state = status.status if status else "unknown"
+            raise ValueError(f"run {run_id} is {state}; only a run that has ended can be run again")
+
     def _answer(self, token: str, value: dict[str, JsonValue]) -> None:
         run_id, event = event_of(token)
         self.hub.raise_event(run_id, event, value, self._timeout)
@@ -264,7 +284,8 @@ class AgentRunClient:
 
 
 def _task_of(run_id: str, step: int, events: list[HistoryEvent]) -> int:
-    found = {one.ordinal: one.task_id for one in reversed(steps(events))}
+    # The engine gives a child's rerun an id of its own making, which the run doesn't know.
+    found = {one.ordinal: one.task_id for one in reversed(steps(events)) if one.kind != "child"}
     if step not in found:
         told = f"{min(found)} to {max(found)}" if found else "none"
         raise ValueError(f"run {run_id} can't be run again from operation {step}; its last segment has {told}")

@@ -134,9 +134,13 @@ class Export(BaseModel):
         """The run's events since it began, with whole inputs and results. Raises PayloadLostError."""
         return whole_history(self.events, self.beside())
 
+    def content(self) -> bytes:
+        """What the file holds."""
+        return self.model_dump_json(indent=1).encode()
+
     def save(self, path: Path) -> None:
         """Write the file."""
-        path.write_text(self.model_dump_json(indent=1), encoding="utf-8")
+        path.write_bytes(self.content())
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -45,6 +45,7 @@ def history_event(number: int, event: Any) -> HistoryEvent:
         input=json_of(body.input.value) if body is not None and "input" in fields else None,
         result=json_of(body.result.value) if body is not None and "result" in fields else None,
         error=failure_of(body.failureDetails) if body is not None and "failureDetails" in fields else None,
+        instance_id=event.childWorkflowInstanceCreated.instanceId if kind == "childWorkflowInstanceCreated" else None,
     )
 
 

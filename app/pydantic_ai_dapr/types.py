@@ -66,7 +66,10 @@ class RunStatus(BaseModel):
 
 
 class HistoryEvent(BaseModel):
-    """One event of a workflow's history, in order of `sequence`, with input and result as they were recorded."""
+    """One event of a workflow's history, in order of `sequence`, with input and result as they were recorded.
+
+    `instance_id` is that of the child workflow that the event says was created.
+    """
 
     model_config = ConfigDict(frozen=True)
 
@@ -78,6 +81,7 @@ class HistoryEvent(BaseModel):
     input: JsonValue = None
     result: JsonValue = None
     error: RunError | None = None
+    instance_id: str | None = None
 
 
 class RunEvent(BaseModel):

@@ -43,6 +43,7 @@ class Workflows(Protocol):
     def start(self, run_id: str, run_input: RunInput, *, timeout: float | None = None) -> None: ...
     def status(self, run_id: str, *, payloads: bool = True) -> RunStatus | None: ...
     def recover(self, run_id: str, token: str | None = None) -> None: ...
+    def rerun_from(self, run_id: str, step: int, new_id: str) -> None: ...
 
 
 @dataclass
@@ -139,13 +140,23 @@ class Sweeper:
         if self.now() - run.accepted_at < SCHEDULE_AFTER:
             return
         try:
-            run_input = RunInput.model_validate(run.input)
+            self._begin(run)
         except ValidationError as error:
             self.runs.close_run(run.run_id, "failed", f"its input can't be read: {error.error_count()} errors")
             return
-        self._ask(lambda client: client.start(run.run_id, run_input, timeout=5.0))
+        except ValueError as error:
+            self.runs.close_run(run.run_id, "failed", str(error))
+            return
         self.runs.mark_scheduled(run.run_id)
         self.events.record("run-scheduled", run_id=run.run_id)
+
+    def _begin(self, run: IndexedRun) -> None:
+        source, step = run.rerun_of, run.rerun_step
+        if source is not None and step is not None:
+            self._ask(lambda client: client.rerun_from(source, step, run.run_id))
+        else:
+            run_input = RunInput.model_validate(run.input)
+            self._ask(lambda client: client.start(run.run_id, run_input, timeout=5.0))
 
     def _judge(self, run: IndexedRun, status: RunStatus) -> None:
         signal = self.signals.get(run.run_id)

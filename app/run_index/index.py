@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from hashlib import sha256
 from importlib.resources import files
@@ -31,7 +31,10 @@ class NotStorableError(ValueError):
 
 @dataclass(frozen=True)
 class IndexedRun:
-    """One accepted run. `closed_at` is set once its workflow was seen to have ended."""
+    """One accepted run. `closed_at` is set once its workflow was seen to have ended.
+
+    A run that was run again is another run, `rerun_of` the old one: from operation `rerun_step`, or whole.
+    """
 
     run_id: str
     input: RunInput
@@ -40,6 +43,9 @@ class IndexedRun:
     closed_at: datetime | None
     status: str
     error: str | None
+    agent: str = ""
+    rerun_of: str | None = None
+    rerun_step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +56,9 @@ class Acceptance:
     run: IndexedRun
 
 
-_COLUMNS: LiteralString = "run_id, input, accepted_at, scheduled_at, closed_at, status, error"
+_COLUMNS: LiteralString = (
+    "run_id, input, accepted_at, scheduled_at, closed_at, status, error, agent, rerun_of, rerun_step"
+)
 
 
 class RunIndex:
@@ -81,15 +89,24 @@ class RunIndex:
             connection.execute("select pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
             connection.execute(schema)
 
-    def accept(self, run_id: str, run_input: RunInput) -> Acceptance:
-        """Record a start durably. The same id with the same input is `existing`, with another one `conflict`."""
+    def accept(
+        self,
+        run_id: str,
+        run_input: RunInput,
+        *,
+        agent: str = "",
+        rerun_of: str | None = None,
+        rerun_step: int | None = None,
+    ) -> Acceptance:
+        """Record a start durably. The same start under the same id is `existing`, another one is a `conflict`."""
         text = json.dumps(run_input, sort_keys=True)
-        digest = sha256(text.encode()).hexdigest()
+        start = text if rerun_of is None else f"{text} {rerun_of} {rerun_step}"
+        digest = sha256(start.encode()).hexdigest()
         with self._connection() as connection:
             inserted = connection.execute(
-                "insert into holdfast.runs (run_id, input, input_digest) values (%s, %s, %s)"
-                " on conflict (run_id) do nothing returning run_id",
-                (run_id, text, digest),
+                "insert into holdfast.runs (run_id, input, input_digest, agent, rerun_of, rerun_step)"
+                " values (%s, %s, %s, %s, %s, %s) on conflict (run_id) do nothing returning run_id",
+                (run_id, text, digest, agent, rerun_of, rerun_step),
             ).fetchone()
             with connection.cursor(row_factory=class_row(_Row)) as cursor:
                 row = cursor.execute(
@@ -130,20 +147,40 @@ class RunIndex:
         """One run, or None where none was accepted under that id."""
         return next(iter(self._select("run_id = %s", (run_id,))), None)
 
-    def page(self, *, status: str | None, limit: int, before: tuple[datetime, str] | None) -> list[IndexedRun]:
-        """Runs newest first; `before` is the `(accepted_at, run_id)` of the last run of the page before."""
-        where: list[LiteralString] = ["true"]
+    def page(
+        self,
+        *,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+        status: str | None = None,
+        agent: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        id_contains: str | None = None,
+    ) -> list[IndexedRun]:
+        """Runs newest first; `before` is the `(accepted_at, run_id)` of the last run of the page before.
+
+        Of the runs that were accepted from `since` on and before `until`. The status `open` is of all that have not
+        ended.
+        """
+        where: list[LiteralString] = ["closed_at is null" if status == "open" else "true"]
         values: list[object] = []
-        if status == "open":
-            where.append("closed_at is null")
-        elif status is not None:
-            where.append("status = %s")
-            values.append(status)
+        filters: list[tuple[LiteralString, object]] = [
+            ("status = %s", None if status == "open" else status),
+            ("agent = %s", agent),
+            ("accepted_at >= %s", since),
+            ("accepted_at < %s", until),
+            ("strpos(run_id, %s) > 0", id_contains),
+        ]
+        for condition, value in filters:
+            if value is not None:
+                where.append(condition)
+                values.append(value)
         if before is not None:
             where.append("(accepted_at, run_id) < (%s, %s)")
             values.extend(before)
-        condition: LiteralString = " and ".join(where)
-        return self._select(condition + " order by accepted_at desc, run_id desc limit %s", (*values, limit))
+        wanted: LiteralString = " and ".join(where)
+        return self._select(wanted + " order by accepted_at desc, run_id desc limit %s", (*values, limit))
 
     def count_open(self) -> int:
         """How many runs have not ended."""
@@ -173,15 +210,7 @@ class RunIndex:
 
 @dataclass(frozen=True)
 class _Row(IndexedRun):
-    input_digest: str
+    input_digest: str = ""
 
     def run(self) -> IndexedRun:
-        return IndexedRun(
-            self.run_id,
-            self.input,
-            self.accepted_at,
-            self.scheduled_at,
-            self.closed_at,
-            self.status,
-            self.error,
-        )
+        return IndexedRun(**{one.name: getattr(self, one.name) for one in fields(IndexedRun)})

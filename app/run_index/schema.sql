@@ -11,6 +11,21 @@ create table if not exists holdfast.runs (
     error        text
 );
 
+-- Columns that came later. Asked for first: to alter a table, even by nothing, is a commit that waits for a standby.
+do $$
+begin
+    if not exists (
+        select from information_schema.columns
+        where table_schema = 'holdfast' and table_name = 'runs' and column_name = 'rerun_step'
+    ) then
+        alter table holdfast.runs
+            add column agent text not null default '',
+            add column rerun_of text,
+            add column rerun_step integer;
+    end if;
+end
+$$;
+
 -- What a sweep reads: its size follows the runs that are open, not those ever made.
 create index if not exists runs_open on holdfast.runs (accepted_at, run_id) where closed_at is null;
 create index if not exists runs_by_acceptance on holdfast.runs (accepted_at desc, run_id desc);

@@ -9,18 +9,20 @@ from run_index import RunIndex
 from serving import configuration_of, read_secret, serve
 from serving.server import log_to_stderr
 
-from service.api import Region, build_app
+from service.api import build_app
 from service.config import ServiceConfig
 from service.hosting import load_hosted
+from service.region import Region
 from service.role import RoleFile
 from service.sidecars import Sidecars
+from service.state_store import state_store
 
 
 def main(arguments: list[str]) -> int:
     """Serve until told to stop."""
     log_to_stderr()
     config = configuration_of(ServiceConfig, "service", arguments)
-    dapr_token = read_secret(config.dapr_token_file)
+    dapr_token, dsn = read_secret(config.dapr_token_file), read_secret(config.database_dsn_file)
     clients = [
         AgentRunClient(config.agent_name, host="127.0.0.1", port=sidecar.grpc_port, api_token=dapr_token)
         for sidecar in config.sidecars
@@ -28,8 +30,9 @@ def main(arguments: list[str]) -> int:
     region = Region(
         config=config,
         hosted=load_hosted(config.agent),
-        index=RunIndex(read_secret(config.database_dsn_file)),
+        index=RunIndex(dsn),
         sidecars=Sidecars(clients),
+        store=state_store(config.app_id, dsn),
         role_file=RoleFile(config.role_file),
     )
     serve(build_app(region, read_secret(config.token_file)), config.listen, config.tls)

@@ -6,35 +6,26 @@ import asyncio
 import base64
 import binascii
 import json
-import logging
-from collections.abc import AsyncIterator, Generator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
 from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Literal
 
-from fastapi import Depends, FastAPI, Query, Request, Response
-from fastapi import Path as PathParameter
+from fastapi import FastAPI, Query, Response
 from fastapi.responses import StreamingResponse
-from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
-from pydantic_ai_dapr import HistoryEvent, RunInput, RunStatus, WorkflowUnavailableError
-from run_index import IndexedRun, IndexUnavailableError, NotStorableError, RunIndex
+from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
+from pydantic_ai_dapr import HistoryEvent, RunInput, WorkflowUnavailableError
+from run_index import IndexedRun, IndexUnavailableError
 from serving import Problem, harden
 from serving.hardening import RateLimit
 
-from service.config import ServiceConfig
+from service.answers import Run, Runs
+from service.histories import found, router
 from service.hosting import HostedAgent
-from service.role import Role, RoleFile
-from service.sidecars import Sidecars
+from service.region import ActiveRegion, InstanceId, Region, RunId, failures_are_problems
 
-log = logging.getLogger(__name__)
-
-SCHEDULE_WITHIN_SECONDS = 5.0
 FOLLOW_EVERY_SECONDS = 0.25
 PUBLIC_PATHS = ("/healthz",)
-
-RunId = Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
 
 
 class StartRequest(BaseModel):
@@ -42,26 +33,8 @@ class StartRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    run_id: Annotated[str, PathParameter(pattern=r"^[A-Za-z0-9._-]{1,100}$")]
+    run_id: RunId
     input: dict[str, JsonValue]
-
-
-class Run(BaseModel):
-    """A run as the region knows it."""
-
-    run_id: str
-    status: str
-    accepted_at: datetime
-    updated_at: datetime | None = None
-    output: JsonValue = None
-    error: str | None = None
-
-
-class Runs(BaseModel):
-    """A page of runs, newest first; `next` is the cursor of the page after it."""
-
-    runs: list[Run]
-    next: str | None
 
 
 class RoleAnswer(BaseModel):
@@ -71,57 +44,6 @@ class RoleAnswer(BaseModel):
     role: Literal["active", "activating", "standby", "unknown"]
     epoch: int | None
     active_url: str | None
-
-
-@dataclass(frozen=True)
-class Region:
-    """What the API stands on."""
-
-    config: ServiceConfig
-    hosted: HostedAgent
-    index: RunIndex
-    sidecars: Sidecars
-    role_file: RoleFile
-
-    def role(self) -> Role | None:
-        return self.role_file.read()
-
-    def demand_active(self) -> Role:
-        """The role, or the problem that names the other region."""
-        role = self.role()
-        if role is not None and role.role == "active":
-            return role
-        if role is not None and role.role == "activating":
-            raise Problem(503, "activating", "this region is becoming active; try again", headers={"Retry-After": "1"})
-        peer = next(iter(self.config.peers.values()), None)
-        raise Problem(
-            503,
-            "not the active region",
-            f"region {self.config.region} is standby; ask the active region",
-            headers={"Retry-After": "1"},
-            active_url=peer,
-        )
-
-
-def _active_region(request: Request) -> Region:
-    region: Region = request.app.state.region
-    region.demand_active()
-    return region
-
-
-ActiveRegion = Annotated[Region, Depends(_active_region)]
-
-
-@contextmanager
-def _failures_are_problems() -> Generator[None]:
-    """A database or a sidecar that doesn't answer is the region's condition; a value it can't hold, the request's."""
-    try:
-        yield
-    except (IndexUnavailableError, WorkflowUnavailableError) as error:
-        log.warning("unavailable: %s", error)
-        raise Problem(503, "unavailable", f"{error}; try again", headers={"Retry-After": "1"}) from error
-    except NotStorableError as error:
-        raise Problem(422, "invalid request", str(error)) from error
 
 
 def build_app(region: Region, token: str) -> FastAPI:
@@ -168,49 +90,52 @@ def build_app(region: Region, token: str) -> FastAPI:
     @app.post("/v1/runs", status_code=202, responses={200: {"model": Run}, 409: {}, 503: {}})
     def start(request: StartRequest, where: ActiveRegion, response: Response) -> Run:
         run_input = _run_input(where.hosted, request)
-        with _failures_are_problems():
-            accepted = where.index.accept(request.run_id, run_input.model_dump(mode="json"))
+        with failures_are_problems():
+            accepted = where.index.accept(
+                request.run_id, run_input.model_dump(mode="json"), agent=where.config.agent_name
+            )
         if accepted.outcome == "conflict":
             raise Problem(409, "conflict", f"run {request.run_id} exists with another input; choose another id")
         response.headers["Location"] = f"/v1/runs/{request.run_id}"
         if accepted.outcome == "existing":
             response.status_code = 200
-            return _from_index(accepted.run)
-        _schedule(where, request.run_id, run_input)
-        return _from_index(accepted.run)
+        else:
+            where.schedule(accepted.run)
+        return Run.accepted(accepted.run)
 
     @app.get("/v1/runs")
     def runs(
         where: ActiveRegion,
         status: Annotated[str | None, Query(max_length=40)] = None,
+        agent: Annotated[str | None, Query(max_length=200)] = None,
+        since: AwareDatetime | None = None,
+        until: AwareDatetime | None = None,
+        id_contains: Annotated[str | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
         cursor: Annotated[str | None, Query(max_length=300)] = None,
     ) -> Runs:
-        with _failures_are_problems():
-            page = where.index.page(status=status, limit=limit, before=_decode_cursor(cursor))
+        with failures_are_problems():
+            page = where.index.page(
+                status=status,
+                agent=agent,
+                since=since,
+                until=until,
+                id_contains=id_contains,
+                limit=limit,
+                before=_decode_cursor(cursor),
+            )
         last = page[-1] if len(page) == limit else None
-        return Runs(runs=[_from_index(run) for run in page], next=_encode_cursor(last) if last else None)
+        return Runs(runs=[Run.accepted(run) for run in page], next=_encode_cursor(last) if last else None)
 
     @app.get("/v1/runs/{run_id}")
-    def run(run_id: RunId, where: ActiveRegion) -> Run:
-        with _failures_are_problems():
-            indexed = _known(where, run_id)
-            workflow = where.sidecars.ask(lambda client: client.status(run_id))
-        return _merged(indexed, workflow)
-
-    @app.get("/v1/runs/{run_id}/history")
-    def history(run_id: RunId, where: ActiveRegion) -> list[HistoryEvent]:
-        with _failures_are_problems():
-            _known(where, run_id)
-            # A sidecar has no history of a run whose workflow is yet to come: it answers with an error.
-            if where.sidecars.ask(lambda client: client.status(run_id)) is None:
-                return []
-            return where.sidecars.ask(lambda client: client.history(run_id))
+    def run(run_id: InstanceId, where: ActiveRegion) -> Run:
+        with failures_are_problems():
+            return Run.of(*found(where, run_id))
 
     @app.post("/v1/runs/{run_id}/cancel")
-    def cancel(run_id: RunId, where: ActiveRegion) -> Run:
-        with _failures_are_problems():
-            indexed = _known(where, run_id)
+    def cancel(run_id: InstanceId, where: ActiveRegion) -> Run:
+        with failures_are_problems():
+            indexed = where.known(run_id)
             workflow = where.sidecars.ask(lambda client: client.status(run_id))
             if workflow is not None and workflow.is_terminal:
                 raise Problem(409, "already ended", f"run {run_id} is {workflow.status}")
@@ -219,16 +144,17 @@ def build_app(region: Region, token: str) -> FastAPI:
             else:
                 where.sidecars.ask(lambda client: client.terminate(run_id))
                 workflow = where.sidecars.ask(lambda client: client.status(run_id))
-            return _merged(where.index.get(run_id) or indexed, workflow)
+            return Run.of(where.index.get(run_id) or indexed, workflow)
 
     @app.get("/v1/runs/{run_id}/events", response_class=StreamingResponse)
-    def events(run_id: RunId, where: ActiveRegion) -> StreamingResponse:
-        with _failures_are_problems():
-            _known(where, run_id)
+    def events(run_id: InstanceId, where: ActiveRegion) -> StreamingResponse:
+        with failures_are_problems():
+            where.known(run_id)
         return StreamingResponse(
             _follow(where, run_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
 
+    app.include_router(router)
     return app
 
 
@@ -241,45 +167,6 @@ def _run_input(hosted: HostedAgent, request: StartRequest) -> RunInput:
     return RunInput(run_id=request.run_id, prompt=hosted.prompt(value), deps=hosted.deps(value).model_dump(mode="json"))
 
 
-def _schedule(region: Region, run_id: str, run_input: RunInput) -> None:
-    """Give the run its workflow now; where that fails the region agent does it later: the run is accepted already."""
-    try:
-        region.sidecars.ask(lambda client: client.start(run_id, run_input, timeout=SCHEDULE_WITHIN_SECONDS))
-        region.index.mark_scheduled(run_id)
-    except (WorkflowUnavailableError, IndexUnavailableError) as error:
-        log.warning("run %s is accepted and not scheduled yet: %s", run_id, error)
-
-
-def _known(region: Region, run_id: str) -> IndexedRun:
-    indexed = region.index.get(run_id)
-    if indexed is None:
-        raise Problem(404, "not found", f"no run {run_id} was accepted")
-    return indexed
-
-
-def _from_index(run: IndexedRun) -> Run:
-    return Run(
-        run_id=run.run_id,
-        status=run.status,
-        accepted_at=run.accepted_at,
-        updated_at=run.closed_at,
-        error=run.error,
-    )
-
-
-def _merged(run: IndexedRun, workflow: RunStatus | None) -> Run:
-    if workflow is None:
-        return _from_index(run)
-    return Run(
-        run_id=run.run_id,
-        status=workflow.status,
-        accepted_at=run.accepted_at,
-        updated_at=workflow.updated_at,
-        output=workflow.output,
-        error=f"{workflow.error.type}: {workflow.error.message}" if workflow.error else None,
-    )
-
-
 async def _follow(region: Region, run_id: str) -> AsyncIterator[str]:
     """Each history event once, as it appears, and the final state as the event `end`."""
     sent = 0
@@ -287,7 +174,7 @@ async def _follow(region: Region, run_id: str) -> AsyncIterator[str]:
         try:
             status = await asyncio.to_thread(region.sidecars.ask, lambda client: client.status(run_id))
             if status is None:
-                run, history = await asyncio.to_thread(_known, region, run_id), list[HistoryEvent]()
+                run, history = await asyncio.to_thread(region.known, run_id), list[HistoryEvent]()
             else:
                 run, history = None, await asyncio.to_thread(region.sidecars.ask, lambda client: client.history(run_id))
         except (WorkflowUnavailableError, IndexUnavailableError) as error:

@@ -15,7 +15,10 @@ class SidecarPorts(ConfigurationFile):
 
 
 class ServiceConfig(ConfigurationFile):
-    """One region's API. `peers` are the other regions' addresses, `rate_per_second` bounds all callers together."""
+    """One region's API. `app_id` is its sidecars', `peers` are the other regions' addresses.
+
+    `rate_per_second` bounds all callers together.
+    """
 
     region: str
     listen: Listen
@@ -23,6 +26,7 @@ class ServiceConfig(ConfigurationFile):
     token_file: Path
     agent: str
     agent_name: str
+    app_id: str
     peers: dict[str, str]
     role_file: Path
     database_dsn_file: Path

@@ -144,6 +144,7 @@ def _service(layout: Layout, region: str) -> dict[str, object]:
         "token_file": str(layout.secret("api-token")),
         "agent": _AGENT,
         "agent_name": _AGENT_NAME,
+        "app_id": dapr.APP_ID,
         "peers": {peer: layout.url(f"{peer}.api")},
         "role_file": str(data / "role.json"),
         "database_dsn_file": str(layout.config(name, "app.dsn")),

@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from pydantic import JsonValue
-from pydantic_ai_dapr import HistoryEvent, RunError, RunInput, RunStatus, WorkflowUnavailableError
+from pydantic_ai_dapr import (
+    Export,
+    ExportError,
+    HistoryEvent,
+    RunError,
+    RunInput,
+    RunStatus,
+    StateStore,
+    WorkflowUnavailableError,
+    steps,
+)
 from refund_desk.hosted import hosted
 from run_index import Acceptance, IndexedRun, IndexUnavailableError, NotStorableError
-from service.api import Region
 from service.config import ServiceConfig
+from service.region import Region
 from service.role import RoleFile
 from service.sidecars import Sidecars
 
@@ -28,16 +39,24 @@ class MemoryIndex:
         self.unavailable: set[str] = set()
         self.asked = asked
 
-    def accept(self, run_id: str, run_input: dict[str, JsonValue]) -> Acceptance:
+    def accept(
+        self,
+        run_id: str,
+        run_input: dict[str, JsonValue],
+        *,
+        agent: str = "",
+        rerun_of: str | None = None,
+        rerun_step: int | None = None,
+    ) -> Acceptance:
         self._ask("accept", run_id)
         if "\\u0000" in json.dumps(run_input):
             raise NotStorableError("a value can't be stored: unsupported Unicode escape sequence")
         known = self.runs.get(run_id)
         if known is not None:
-            same = json.dumps(known.input, sort_keys=True) == json.dumps(run_input, sort_keys=True)
+            same = (known.input, known.rerun_of, known.rerun_step) == (run_input, rerun_of, rerun_step)
             return Acceptance("existing" if same else "conflict", known)
         at = SINCE + timedelta(seconds=len(self.runs))
-        self.runs[run_id] = IndexedRun(run_id, run_input, at, None, None, "accepted", None)
+        self.runs[run_id] = IndexedRun(run_id, run_input, at, None, None, "accepted", None, agent, rerun_of, rerun_step)
         return Acceptance("created", self.runs[run_id])
 
     def mark_scheduled(self, run_id: str) -> None:
@@ -45,21 +64,35 @@ class MemoryIndex:
 
     def close_run(self, run_id: str, status: str, error: str | None = None) -> bool:
         self._ask("close_run", run_id)
-        run = self.runs[run_id]
-        self.runs[run_id] = IndexedRun(run_id, run.input, run.accepted_at, run.scheduled_at, SINCE, status, error)
+        self.runs[run_id] = replace(self.runs[run_id], closed_at=SINCE, status=status, error=error)
         return True
 
     def get(self, run_id: str) -> IndexedRun | None:
         self._ask("get", run_id)
         return self.runs.get(run_id)
 
-    def page(self, *, status: str | None, limit: int, before: tuple[datetime, str] | None) -> list[IndexedRun]:
+    def page(
+        self,
+        *,
+        limit: int,
+        before: tuple[datetime, str] | None = None,
+        status: str | None = None,
+        agent: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        id_contains: str | None = None,
+    ) -> list[IndexedRun]:
         self._ask("page", str(status))
         newest_first = sorted(self.runs.values(), key=lambda run: (run.accepted_at, run.run_id), reverse=True)
         return [
             run
             for run in newest_first
-            if (status is None or run.status == status) and (before is None or (run.accepted_at, run.run_id) < before)
+            if (status is None or run.status == status)
+            and (agent is None or run.agent == agent)
+            and (since is None or run.accepted_at >= since)
+            and (until is None or run.accepted_at < until)
+            and (id_contains is None or id_contains in run.run_id)
+            and (before is None or (run.accepted_at, run.run_id) < before)
         ][:limit]
 
     def is_writable(self) -> bool:
@@ -77,7 +110,9 @@ class MemoryWorkflows:
     def __init__(self, asked: list[str]) -> None:
         self.states: dict[str, RunStatus] = {}
         self.histories: dict[str, list[HistoryEvent]] = {}
+        self.exports: dict[str, Export] = {}
         self.inputs: dict[str, RunInput] = {}
+        self.reruns: dict[str, tuple[str, int]] = {}
         self.unavailable = False
         self.asked = asked
 
@@ -99,6 +134,25 @@ class MemoryWorkflows:
         if run_id not in self.states:
             raise WorkflowUnavailableError("the sidecar answered NOT_FOUND: no such instance exists")
         return self.histories.get(run_id, [])
+
+    def export(self, run_id: str, store: StateStore | None = None) -> Export:
+        self._ask("export", run_id)
+        assert store is not None
+        if run_id not in self.exports:
+            raise ExportError(f"run {run_id} can't be exported: its history has no beginning")
+        return self.exports[run_id]
+
+    def task_of(self, run_id: str, step: int) -> int:
+        self._ask("task_of", run_id)
+        found = {one.ordinal: one.task_id for one in steps(self.histories[run_id])}
+        if step not in found:
+            raise ValueError(f"run {run_id} can't be run again from operation {step}")
+        return found[step]
+
+    def rerun_from(self, run_id: str, step: int, new_id: str) -> None:
+        self._ask("rerun_from", run_id)
+        self.reruns[new_id] = (run_id, step)
+        self.become(new_id, "running")
 
     def become(self, run_id: str, status: str, output: JsonValue = None, error: RunError | None = None) -> None:
         at = SINCE + timedelta(minutes=1)
@@ -128,6 +182,7 @@ def service_config(directory: Path, **changes: object) -> dict[str, object]:
         "token_file": str(directory / "token"),
         "agent": "refund_desk.hosted:hosted",
         "agent_name": "refund-desk",
+        "app_id": "refund-desk",
         "peers": {"b": PEER},
         "role_file": str(directory / "role.json"),
         "database_dsn_file": str(directory / "dsn"),
@@ -145,5 +200,6 @@ def region(directory: Path, index: MemoryIndex, *workflows: MemoryWorkflows, **c
         hosted=hosted,
         index=index,  # type: ignore[arg-type]
         sidecars=Sidecars(workflows),
+        store=StateStore("refund-desk", lambda keys: {}),
         role_file=RoleFile(config.role_file),
     )

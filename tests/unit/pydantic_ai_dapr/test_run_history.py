@@ -96,6 +96,40 @@ def test_what_else_a_workflow_does_is_no_step(given: Any) -> None:
     assert steps(events) == []
 
 
+def child(second: int, task_id: int, run_id: str, **members: Any) -> HistoryEvent:
+    asked = {"run_id": run_id, "prompt": "find out"}
+    return event(second, "childWorkflowInstanceCreated", task_id, name="researcher", input=asked, **members)
+
+
+def test_what_another_agent_was_asked_is_a_step_that_names_its_workflow() -> None:
+    told = RunError(type="ValueError", message="no idea")
+    answered, failed, open_ = steps(
+        [
+            event(0, "executionStarted", input={"run_id": "run-1"}),
+            child(1, 1, "run-1.2", instance_id="run-1~2.2"),
+            child(1, 2, "run-1.3", instance_id="run-1~2.3"),
+            child(1, 3, "run-1.4", instance_id="run-1~2.4"),
+            event(3, "childWorkflowInstanceCompleted", 1, result={"output": "found"}),
+            event(4, "childWorkflowInstanceFailed", 2, error=told),
+        ]
+    )
+    assert (answered.ordinal, answered.kind, answered.name, answered.attempt) == (2, "child", "researcher", 1)
+    assert (answered.instance_id, answered.output, answered.seconds) == ("run-1~2.2", {"output": "found"}, 2.0)
+    assert (failed.ordinal, failed.error, failed.seconds) == (3, told, 3.0)
+    assert (open_.ordinal, open_.ended) == (4, None)
+
+
+@pytest.mark.parametrize(("run_id", "of_child"), [("run-1", "run-2.1"), ("run-1", "run-1.x"), (None, "5"), ("", ".5")])
+def test_a_child_of_the_users_own_workflow_is_no_step(run_id: str | None, of_child: str) -> None:
+    begun = event(0, "executionStarted", input=run_id if run_id is None else {"run_id": run_id})
+    assert steps([begun, child(1, 1, of_child, instance_id="x")]) == []
+
+
+def test_a_steps_duration_is_told_in_json() -> None:
+    (found,) = steps([event(1, "taskScheduled", 2, input=operation(1)), event(3, "taskCompleted", 2, result={"ok": 1})])
+    assert json.loads(found.model_dump_json())["seconds"] == 2.0
+
+
 def test_an_export_is_the_same_after_a_file(tmp_path: Path) -> None:
     export = finished(scripted([[("double", 1)]]))
     export.save(tmp_path / "run.json")

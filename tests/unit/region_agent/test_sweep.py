@@ -44,9 +44,9 @@ class Index:
     scheduled: list[str] = field(default_factory=list)
     broken: bool = False
 
-    def accept(self, run_id: str, value: dict[str, Any] | None = None) -> None:
+    def accept(self, run_id: str, value: dict[str, Any] | None = None, **more: Any) -> None:
         given = RunInput(run_id=run_id).model_dump(mode="json") if value is None else value
-        self.open[run_id] = IndexedRun(run_id, given, BEGAN, None, None, "accepted", None)
+        self.open[run_id] = IndexedRun(run_id, given, BEGAN, None, None, "accepted", None, **more)
 
     def open_runs(self) -> list[IndexedRun]:
         if self.broken:
@@ -68,6 +68,7 @@ class Sidecar:
     states: dict[str, RunStatus] = field(default_factory=dict)
     recovered: list[str] = field(default_factory=list)
     started: list[str] = field(default_factory=list)
+    reruns: dict[str, tuple[str, int]] = field(default_factory=dict)
     asked: int = 0
     broken: bool = False
 
@@ -82,6 +83,12 @@ class Sidecar:
     def start(self, run_id: str, run_input: RunInput, *, timeout: float | None = None) -> None:
         self._answer()
         self.started.append(run_id)
+
+    def rerun_from(self, run_id: str, step: int, new_id: str) -> None:
+        self._answer()
+        if run_id not in self.states:
+            raise ValueError(f"run {run_id} is unknown; only a run that has ended can be run again")
+        self.reruns[new_id] = (run_id, step)
 
     def status(self, run_id: str, *, payloads: bool = True) -> RunStatus | None:
         self._answer()
@@ -216,6 +223,24 @@ def test_a_run_whose_input_cannot_be_read_is_failed(region: Region) -> None:
     assert status == "failed"
     assert error
     assert "can't be read" in error
+
+
+def test_a_rerun_without_a_workflow_gets_the_one_that_was_asked_for(region: Region) -> None:
+    with_run(region, "run-1", status="completed")
+    region.index.accept("run-1~2", RunInput(run_id="run-1").model_dump(mode="json"), rerun_of="run-1", rerun_step=3)
+    region.index.accept("run-1~3", RunInput(run_id="run-1").model_dump(mode="json"), rerun_of="run-1")
+    region.look(3)
+    assert [one for sidecar in region.sidecars for one in sidecar.reruns.items()] == [("run-1~2", ("run-1", 3))]
+    assert [run for sidecar in region.sidecars for run in sidecar.started] == ["run-1~3"]
+    assert sorted(region.index.scheduled) == ["run-1~2", "run-1~3"]
+
+
+def test_a_rerun_of_a_run_that_is_gone_is_failed(region: Region) -> None:
+    region.index.accept("run-1~2", RunInput(run_id="run-1").model_dump(mode="json"), rerun_of="run-1", rerun_step=3)
+    region.look(3)
+    status, error = region.index.closed["run-1~2"]
+    assert (status, "run run-1 is unknown" in str(error)) == ("failed", True)
+    assert region.index.scheduled == []
 
 
 def test_a_run_without_progress_is_reported_once_and_left_alone(region: Region, told: Told) -> None:

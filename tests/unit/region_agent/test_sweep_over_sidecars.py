@@ -74,6 +74,9 @@ class Sidecar:
     def recover(self, run_id: str, token: str | None = None) -> None:
         self._answer(f"recover {run_id}")
 
+    def rerun_from(self, run_id: str, step: int, new_id: str) -> None:
+        self._answer(f"rerun {run_id}")
+
     def _answer(self, question: str) -> None:
         self.asked.append(question)
         self.fail()

@@ -54,11 +54,14 @@ class TestOneRun:
         workflows.become("run-1", "completed", output={"outcome": "refunded"})
         assert client.get("/v1/runs/run-1").json() == {
             "run_id": "run-1",
+            "agent": "refund-desk",
             "status": "completed",
             "accepted_at": "2026-01-01T00:00:00Z",
             "updated_at": "2026-01-01T00:01:00Z",
             "output": {"outcome": "refunded"},
             "error": None,
+            "rerun_of": None,
+            "from_step": None,
         }
 
     def test_a_failed_run_says_why(self, client: TestClient, workflows: MemoryWorkflows) -> None:
@@ -90,7 +93,7 @@ class TestOneRun:
 
     @pytest.mark.parametrize(("method", "what"), PATHS)
     def test_what_is_no_run_id_is_refused(self, client: TestClient, method: str, what: str) -> None:
-        problem(client.request(method, f"/v1/runs/{'x' * 101}{what}"), 422)
+        problem(client.request(method, f"/v1/runs/{'x' * 201}{what}"), 422)
         problem(client.request(method, f"/v1/runs/a%00b{what}"), 422)
 
     @pytest.mark.parametrize(("method", "what"), PATHS)

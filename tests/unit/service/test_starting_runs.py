@@ -17,11 +17,14 @@ def test_a_start_is_accepted_and_says_where_the_run_is(client: TestClient, workf
     assert response.headers["location"] == "/v1/runs/run-1"
     assert response.json() == {
         "run_id": "run-1",
+        "agent": "refund-desk",
         "status": "accepted",
         "accepted_at": "2026-01-01T00:00:00Z",
         "updated_at": None,
         "output": None,
         "error": None,
+        "rerun_of": None,
+        "from_step": None,
     }
     assert workflows.states["run-1"].status == "running"
 

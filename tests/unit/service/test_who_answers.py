@@ -20,6 +20,9 @@ PATHS = [
     ("GET", "/v1/runs"),
     ("GET", "/v1/runs/run-1"),
     ("GET", "/v1/runs/run-1/history"),
+    ("GET", "/v1/runs/run-1/steps"),
+    ("GET", "/v1/runs/run-1/export"),
+    ("POST", "/v1/runs/run-1/rerun"),
     ("GET", "/v1/runs/run-1/events"),
     ("POST", "/v1/runs/run-1/cancel"),
 ]
@@ -151,6 +154,9 @@ def test_the_api_describes_itself(client: TestClient) -> None:
         "/v1/runs",
         "/v1/runs/{run_id}",
         "/v1/runs/{run_id}/history",
+        "/v1/runs/{run_id}/steps",
+        "/v1/runs/{run_id}/export",
+        "/v1/runs/{run_id}/rerun",
         "/v1/runs/{run_id}/events",
         "/v1/runs/{run_id}/cancel",
     }
