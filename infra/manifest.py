@@ -86,6 +86,7 @@ class Manifest(pydantic.BaseModel):
     ca: Path
     api_token_file: Path
     payments_token_file: Path
+    signer: str
     client_cert: Path
     client_key: Path
     regions: dict[str, Region]

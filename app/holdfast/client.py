@@ -6,6 +6,7 @@ import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
@@ -14,6 +15,9 @@ import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue, TypeAdapter, ValidationError
 
 LOOK_AGAIN_SECONDS = 0.2
+EXPORT_SECONDS = 60.0
+_PASSING = (429, 500, 502, 503, 504)
+_FINAL = (404, 409, 410, 422)
 
 
 class RunView(BaseModel):
@@ -22,11 +26,14 @@ class RunView(BaseModel):
     model_config = ConfigDict(extra="ignore", frozen=True)
 
     run_id: str
+    agent: str = ""
     status: str
     accepted_at: str
     updated_at: str | None = None
     output: JsonValue = None
     error: str | None = None
+    rerun_of: str | None = None
+    from_step: int | None = None
 
 
 class HistoryView(BaseModel):
@@ -43,6 +50,33 @@ class HistoryView(BaseModel):
     result: JsonValue = None
 
 
+class ErrorView(BaseModel):
+    """Why an operation failed."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    type: str
+    message: str
+
+
+class StepView(BaseModel):
+    """One attempt at an operation of a run. Where that asked another agent, `instance_id` is its answer's workflow."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    ordinal: int
+    kind: str
+    name: str
+    attempt: int
+    input: JsonValue = None
+    output: JsonValue = None
+    error: ErrorView | None = None
+    started: str
+    seconds: float | None = None
+    issued: int = 1
+    instance_id: str | None = None
+
+
 class _Page(BaseModel):
     model_config = ConfigDict(extra="ignore")
     runs: list[RunView]
@@ -54,8 +88,21 @@ class _RoleView(BaseModel):
     role: str
 
 
+class _Problem(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    detail: str
+
+
 class NotAnsweredError(Exception):
-    """No region gave an answer in time."""
+    """No region gave what was asked for, in time."""
+
+
+class RefusedError(NotAnsweredError):
+    """The active region has said no for good. `status` is that of HTTP."""
+
+    def __init__(self, status: int, detail: str) -> None:
+        super().__init__(detail)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -65,6 +112,7 @@ class Start:
     outcome: Literal["ok", "refused", "unknown"]
     region: str
     detail: str
+    status: int | None = None
 
 
 class HoldfastClient:
@@ -95,53 +143,93 @@ class HoldfastClient:
 
     def start(self, run_id: str, run_input: Mapping[str, JsonValue]) -> Start:
         """Try once to start a run. An `unknown` outcome may be tried again under the same id without harm."""
-        region = self._active or self.active_region()
-        if region is None:
-            return Start("unknown", "", "no region is active")
-        body = {"run_id": run_id, "input": dict(run_input)}
-        try:
-            response = self._client.post(f"{self._apis[region]}/v1/runs", json=body)
-        except httpx.HTTPError as error:
-            self._active = None
-            return Start("unknown", region, type(error).__name__)
-        if response.is_success:
-            return Start("ok", region, str(response.status_code))
-        if response.status_code in (429, 500, 502, 503, 504):
-            self._active = None
-            return Start("unknown", region, str(response.status_code))
-        return Start("refused", region, f"{response.status_code}: {response.text[:300]}")
+        return self._post("/v1/runs", {"run_id": run_id, "input": dict(run_input)})
+
+    def rerun(self, run_id: str, new_id: str, *, from_step: int | None = None, fresh: bool = False) -> Start:
+        """Try once to run an ended run again under `new_id`; `unknown` may be tried again without harm, as a start."""
+        body: dict[str, JsonValue] = {"run_id": new_id, "from_step": from_step, "fresh": fresh}
+        return self._post(f"{_path(run_id)}/rerun", body)
 
     def run(self, run_id: str) -> RunView | None:
         """A run, or None where none was accepted under that id. Raises NotAnsweredError."""
-        response = self._get(f"/v1/runs/{quote(run_id, safe='')}")
-        return None if response.status_code == 404 else RunView.model_validate_json(response.content)
+        try:
+            return RunView.model_validate_json(self._get(_path(run_id)))
+        except RefusedError as error:
+            if error.status == 404:
+                return None
+            raise
 
-    def runs(self, *, status: str | None = None, limit: int = 1000) -> list[RunView]:
-        """Runs, newest first. Raises NotAnsweredError."""
-        query: dict[str, str] = {"limit": str(limit)} | ({"status": status} if status else {})
-        return _Page.model_validate_json(self._get("/v1/runs", query).content).runs
+    def runs(
+        self,
+        *,
+        status: str | None = None,
+        agent: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        id_contains: str | None = None,
+        limit: int = 1000,
+    ) -> list[RunView]:
+        """Runs, newest first, that were accepted from `since` on and before `until`. Raises NotAnsweredError."""
+        filters = {"status": status, "agent": agent, "since": since, "until": until, "id_contains": id_contains}
+        query = {
+            name: value.isoformat() if isinstance(value, datetime) else value
+            for name, value in filters.items()
+            if value is not None
+        }
+        return _Page.model_validate_json(self._get("/v1/runs", query | {"limit": str(limit)})).runs
 
     def history(self, run_id: str) -> list[HistoryView]:
         """A run's workflow history. Raises NotAnsweredError."""
-        response = self._get(f"/v1/runs/{quote(run_id, safe='')}/history")
-        if response.status_code == 404:
-            raise NotAnsweredError(f"no run {run_id} is known any more")
-        return _HISTORY.validate_json(response.content)
+        return _HISTORY.validate_json(self._get(f"{_path(run_id)}/history"))
+
+    def steps(self, run_id: str) -> list[StepView]:
+        """A run's operations, each attempt. Raises NotAnsweredError."""
+        return _STEPS.validate_json(self._get(f"{_path(run_id)}/steps"))
+
+    def export(self, run_id: str) -> bytes:
+        """A run's whole history, as a file. Raises NotAnsweredError."""
+        return self._get(f"{_path(run_id)}/export", seconds=EXPORT_SECONDS, timeout=EXPORT_SECONDS)
 
     def close(self) -> None:
         """Close the connections."""
         self._client.close()
 
-    def _get(self, path: str, query: Mapping[str, str] | None = None, seconds: float = 15.0) -> httpx.Response:
+    def _post(self, path: str, body: Mapping[str, JsonValue]) -> Start:
+        region = self._active or self.active_region()
+        if region is None:
+            return Start("unknown", "", "no region is active")
+        try:
+            response = self._client.post(f"{self._apis[region]}{path}", json=body)
+        except httpx.HTTPError as error:
+            self._active = None
+            return Start("unknown", region, type(error).__name__)
+        code = response.status_code
+        if response.is_success:
+            return Start("ok", region, str(code), code)
+        if code in _PASSING:
+            self._active = None
+            return Start("unknown", region, str(code), code)
+        return Start("refused", region, f"{code}: {_detail(response)}", code)
+
+    def _get(
+        self,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        seconds: float = 15.0,
+        timeout: float | None = None,
+    ) -> bytes:
         deadline, seen = time.monotonic() + seconds, "no region is active"
         while time.monotonic() < deadline:
             region = self._active or self.active_region()
             if region is not None:
                 try:
-                    response = self._client.get(f"{self._apis[region]}{path}", params=dict(query or {}))
-                    if response.is_success or response.status_code == 404:
-                        return response
-                    seen = f"{response.status_code}: {response.text[:200]}"
+                    url, params = f"{self._apis[region]}{path}", dict(query or {})
+                    response = self._client.get(url, params=params, timeout=timeout or self._client.timeout)
+                    if response.is_success:
+                        return response.content
+                    if response.status_code in _FINAL:
+                        raise RefusedError(response.status_code, _detail(response))
+                    seen = f"{response.status_code}: {_detail(response)}"
                 except httpx.HTTPError as error:
                     seen = type(error).__name__
                 self._active = None
@@ -149,4 +237,17 @@ class HoldfastClient:
         raise NotAnsweredError(f"GET {path} had no answer within {seconds:g} s; last seen: {seen}")
 
 
+def _path(run_id: str) -> str:
+    return f"/v1/runs/{quote(run_id, safe='')}"
+
+
+def _detail(response: httpx.Response) -> str:
+    """What a problem says, or the beginning of what else was answered."""
+    try:
+        return _Problem.model_validate_json(response.content).detail
+    except ValidationError:
+        return response.text[:300]
+
+
 _HISTORY = TypeAdapter(list[HistoryView])
+_STEPS = TypeAdapter(list[StepView])

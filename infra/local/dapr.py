@@ -16,13 +16,15 @@ from infra.local.site import Process
 from infra.local.tokens import CONTROL_NAMESPACE, TokenIssuer
 from infra.toolchain import require
 
-__all__ = ["APP_ID", "processes", "sidecar_names", "write_files"]
+__all__ = ["APP_ID", "SIGNER", "processes", "sidecar_names", "write_files"]
 
 APP_ID = "refund-desk"
 """The same in both regions: the keys of workflow state contain it."""
 
 _NAMESPACE = "default"
 _APP_TRUST_DOMAIN = "public"
+SIGNER = f"spiffe://{_APP_TRUST_DOMAIN}/ns/{_NAMESPACE}/{APP_ID}"
+"""Whose certificate signs the histories of both regions."""
 _IDENTITIES = {
     "placement": (TRUST_DOMAIN, CONTROL_NAMESPACE, "dapr-placement"),
     "scheduler": (TRUST_DOMAIN, CONTROL_NAMESPACE, "dapr-scheduler"),

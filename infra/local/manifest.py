@@ -26,6 +26,7 @@ def write_manifest(layout: Layout) -> Manifest:
         "ca": str(layout.ca),
         "api_token_file": str(layout.secret("api-token")),
         "payments_token_file": str(layout.secret("payments-token")),
+        "signer": dapr.SIGNER,
         "client_cert": str(layout.client.certificate),
         "client_key": str(layout.client.key),
         "regions": regions,

@@ -25,7 +25,8 @@ from tests.support.deployments import manifest
 from tests.support.histories import region_loss, tickets
 
 pytestmark = pytest.mark.unit
-AT = "2026-01-01T00:00:00+00:00"
+AT = "2026-01-01T00:00:00.000000+00:00"
+STEP = {"ordinal": 1, "kind": "model", "name": "model", "attempt": 1, "input": {"keep": 1}, "started": AT}
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Deployment:
     nonsense: set[str] = field(default_factory=set)
     busy: int = 0
     asked: list[str] = field(default_factory=list)
+    steps: list[dict[str, Any]] = field(default_factory=lambda: [STEP])
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         region, path = request.url.host, request.url.path
@@ -65,9 +67,11 @@ class Deployment:
         run_id = unquote(request.url.raw_path.decode().split("?")[0].split("/")[3])
         if run_id not in self.runs:
             return httpx.Response(404)
+        if path.endswith(("/history", "/steps")) and self.forgets:
+            return httpx.Response(404, json={"detail": f"no run {run_id} was accepted"})
+        if path.endswith("/steps"):
+            return httpx.Response(200, json=self.steps)
         if path.endswith("/history"):
-            if self.forgets:
-                return httpx.Response(404)
             step = {"ordinal": 1, "kind": "model", "name": "model", "attempt": 1}
             events = [
                 {"sequence": 0, "type": "taskScheduled", "timestamp": AT, "task_id": 1, "input": step},
@@ -221,7 +225,27 @@ def test_runs_are_listed_and_one_is_shown_with_its_steps(deployment: Deployment,
     assert "refunded" in shown
     assert "model model" in shown
     assert "signal recover" in shown
-    assert json.loads(run("runs", "T-1001", "--json").stdout)["run"]["status"] == "completed"
+    told = json.loads(run("runs", "T-1001", "--json").stdout)
+    assert told["run"]["status"] == "completed"
+    assert told["steps"][0]["input"] == {"keep": 1}
+    assert [event["type"] for event in told["history"]] == ["taskScheduled", "eventRaised"]
+
+
+def test_a_step_is_shown_with_what_went_in_and_came_out(deployment: Deployment) -> None:
+    deployment.runs["T-1"] = "failed"
+    params = {"name": "lookup", "args": {"order": "[bold]"}, "ctx": {"run_step": 2}}
+    deployment.steps = [
+        STEP | {"ordinal": 2, "kind": "tool", "input": params, "output": "x" * 500, "seconds": 0.25, "issued": 2},
+        STEP | {"ordinal": 3, "attempt": 2, "seconds": 1.0, "error": {"type": "ModelHTTPError", "message": "away"}},
+        STEP | {"ordinal": 4, "kind": "child", "name": "researcher", "instance_id": "T-1.4"},
+    ]
+    shown = [line.strip() for line in run("runs", "T-1").output.splitlines()]
+    assert "00:00:00.000  2 tool model, attempt 1, issued 2 times, 0.250 s" in shown
+    assert 'in   {"name": "lookup", "args": {"order": "[bold]"}}' in shown
+    assert any(line.startswith('out  "xxx') and "(502 characters; --json has them)" in line for line in shown)
+    assert "00:00:00.000  3 model model, attempt 2, 1.000 s" in shown
+    assert "fail ModelHTTPError: away" in shown
+    assert shown[-3:-1] == ["00:00:00.000  4 child researcher in T-1.4, attempt 1, open", 'in   {"keep": 1}']
 
 
 def test_a_run_that_nobody_accepted_is_told(deployment: Deployment) -> None:
@@ -251,8 +275,8 @@ def test_an_id_is_asked_for_as_it_is_written(deployment: Deployment) -> None:
 def test_a_run_that_is_lost_while_it_is_shown_is_told(deployment: Deployment) -> None:
     deployment.runs["T-1"], deployment.forgets = "completed", True
     result = run("runs", "T-1")
-    assert result.exit_code == 2
-    assert "no run T-1 is known any more" in " ".join(result.output.split())
+    assert result.exit_code == 1
+    assert "no run T-1 was accepted" in " ".join(result.output.split())
 
 
 def test_a_client_of_a_deployment_asks_the_regions_that_its_manifest_names(
