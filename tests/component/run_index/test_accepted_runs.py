@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from run_index import Acceptance, NotStorableError, RunIndex
@@ -206,3 +207,39 @@ def test_a_run_is_closed_whatever_its_error_says(index: RunIndex) -> None:
     run = index.get("run-1")
     assert run is not None
     assert run.error == "ValueError: \ufffd is no amount"
+
+
+def test_runs_are_found_by_agent_time_and_text_of_their_id(database: Database, index: RunIndex) -> None:
+    for number in range(3):
+        index.accept(f"run_{number}", INPUT, agent=f"agent-{number % 2}")
+    database.execute("update holdfast.runs set accepted_at = date '2026-01-01' + right(run_id, 1)::int")
+
+    def shown(**wanted: Any) -> list[str]:
+        return ids(index.page(limit=10, **wanted))
+
+    at = datetime(2026, 1, 2, tzinfo=UTC)
+    assert shown(agent="agent-0") == ["run_2", "run_0"]
+    assert shown(since=at) == ["run_2", "run_1"]
+    assert shown(until=at) == ["run_0"]
+    assert shown(since=at, agent="agent-0", status="open", id_contains="n_") == ["run_2"]
+    assert shown(id_contains="_1") == ["run_1"]
+    assert shown(id_contains="%") == []
+
+
+def test_the_same_rerun_again_is_existing_and_another_one_a_conflict(index: RunIndex) -> None:
+    made = index.accept("run-1~2", INPUT, agent="desk", rerun_of="run-1", rerun_step=3)
+    assert made.outcome == "created"
+    assert (made.run.agent, made.run.rerun_of, made.run.rerun_step) == ("desk", "run-1", 3)
+    assert index.accept("run-1~2", INPUT, rerun_of="run-1", rerun_step=3) == Acceptance("existing", made.run)
+    for other in ({"rerun_of": "run-1"}, {"rerun_of": "run-2", "rerun_step": 3}, {}):
+        assert index.accept("run-1~2", INPUT, **other).outcome == "conflict"
+
+
+def test_a_table_that_was_made_before_reruns_keeps_its_runs(database: Database, index: RunIndex) -> None:
+    index.accept("run-1", INPUT)
+    database.execute("alter table holdfast.runs drop agent, drop rerun_of, drop rerun_step")
+    index.ensure_schema()
+    kept = index.get("run-1")
+    assert kept is not None
+    assert (kept.input, kept.agent, kept.rerun_of, kept.rerun_step) == (INPUT, "", None, None)
+    assert index.accept("run-1~2", INPUT, rerun_of="run-1").outcome == "created"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ import pytest
 from pydantic import ValidationError
 from pydantic_ai_dapr import WorkflowUnavailableError
 from refund_desk.hosted import hosted
+from run_index import IndexUnavailableError
 from service.app_channel import serve_app_channel
 from service.config import ServiceConfig
 from service.hosting import Effects, load_hosted
 from service.role import RoleFile
 from service.sidecars import Sidecars
+from service.state_store import state_store
 
 from tests.support.regions import MemoryWorkflows, service_config, write_role
 
@@ -121,6 +124,15 @@ class TestSidecars:
     def test_a_region_without_sidecars_says_so(self) -> None:
         with pytest.raises(WorkflowUnavailableError, match="the region has no sidecar"):
             Sidecars([]).ask(lambda client: client.status("run-1"))
+
+
+class TestStateStore:
+    def test_a_database_that_is_lost_is_told(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            nobody = f"host=127.0.0.1 port={server.getsockname()[1]} user=x dbname=x password=s3cret"
+        with pytest.raises(IndexUnavailableError, match="the state store can't be read: OperationalError") as error:
+            state_store("desk", nobody).stored("run-1", 3)
+        assert "s3cret" not in str(error.value)
 
 
 class TestHosting:
