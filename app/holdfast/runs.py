@@ -100,15 +100,19 @@ def run(files: tuple[Path, ...], wait: bool, prefix: str, stack: str, state: Pat
 @click.command(
     epilog="""\b
 Examples:
-  holdfast runs                             the newest runs
-  holdfast runs --status failed             those that failed
-  holdfast runs --id T-10 --since 2026-05-01  those with T-10 in their id, accepted since then (UTC)
-  holdfast runs T-1001                      one run with its steps
-  holdfast runs T-1001~2                    its first rerun; what it asked another agent is T-1001.N
-  holdfast runs T-1001 --json               the same with whole inputs and outputs"""
+  holdfast runs                                 the newest runs
+  holdfast runs --status failed                 those that failed
+  holdfast runs --id T-10 --since 2026-05-01    those with T-10 in their id, accepted since then (UTC)
+  holdfast runs T-1001                          one run with its steps
+  holdfast runs T-1001~2                        its first rerun; what it asked another agent is T-1001.N
+  holdfast runs T-1001 --json                   the same with whole inputs and outputs"""
 )
 @click.argument("run_id", required=False)
-@click.option("--status", metavar="STATUS", help="Only runs with this status; `open` for all that have not ended.")
+@click.option(
+    "--status",
+    metavar="STATUS",
+    help="Only open (not ended), accepted, scheduled, completed, failed or terminated runs.",
+)
 @click.option("--agent", metavar="NAME", help="Only runs of this agent.")
 @click.option("--since", type=_TIME, metavar="TIME", help="Only runs accepted at this time (UTC) or later.")
 @click.option("--until", type=_TIME, metavar="TIME", help="Only runs accepted before this time (UTC).")
@@ -195,6 +199,7 @@ def _start_all(
 
 
 def wait_all(client: HoldfastClient, run_ids: list[str], console: Console) -> dict[str, RunView]:
+    """Those of the runs that have ended within ten minutes."""
     ended: dict[str, RunView] = {}
     deadline = time.monotonic() + _WAIT_SECONDS
     with Progress(console=console, transient=True, disable=not console.is_terminal) as progress:

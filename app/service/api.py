@@ -27,6 +27,9 @@ from service.region import ActiveRegion, InstanceId, Region, RunId, failures_are
 FOLLOW_EVERY_SECONDS = 0.25
 PUBLIC_PATHS = ("/healthz",)
 
+KnownStatus = Literal["open", "accepted", "scheduled", "completed", "failed", "terminated"]
+"""What the run index can be asked for; `open` is every run that has not ended."""
+
 
 class StartRequest(BaseModel):
     """A start. The id is the client's: the same id with the same input starts nothing twice."""
@@ -106,7 +109,7 @@ def build_app(region: Region, token: str) -> FastAPI:
     @app.get("/v1/runs")
     def runs(
         where: ActiveRegion,
-        status: Annotated[str | None, Query(max_length=40)] = None,
+        status: KnownStatus | None = None,
         agent: Annotated[str | None, Query(max_length=200)] = None,
         since: AwareDatetime | None = None,
         until: AwareDatetime | None = None,

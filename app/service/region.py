@@ -41,6 +41,7 @@ class Region:
     role_file: RoleFile
 
     def role(self) -> Role | None:
+        """What the region agent says that this region is, or None where it hasn't said."""
         return self.role_file.read()
 
     def demand_active(self) -> Role:

@@ -109,7 +109,15 @@ class TestFilters:
         assert [run["run_id"] for run in client.get("/v1/runs", params=query).json()["runs"]] == shown
 
     @pytest.mark.parametrize(
-        "query", ["since=yesterday", "until=2026-01-01T00:00:00", f"agent={'x' * 201}", f"id_contains={'x' * 201}"]
+        "query",
+        [
+            "since=yesterday",
+            "until=2026-01-01T00:00:00",
+            f"agent={'x' * 201}",
+            f"id_contains={'x' * 201}",
+            "status=done",
+            "limit=1001",
+        ],
     )
     def test_a_filter_that_makes_no_sense_is_refused(self, client: TestClient, query: str) -> None:
         assert f"query.{query.split('=')[0]}" in problem(client.get(f"/v1/runs?{query}"), 422)["detail"]
