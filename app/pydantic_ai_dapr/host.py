@@ -114,6 +114,7 @@ class OperationHost:
         self._running: dict[_Key, Future[Envelope]] = {}
         self._began: dict[_Key, float] = {}
         self._cancelled: set[_Key] = set()
+        self._stopped = False
         self._ended: OrderedDict[_Key, Envelope] = OrderedDict()
 
     def execute(self, operation: Operation, body: Body) -> Envelope:
@@ -121,9 +122,14 @@ class OperationHost:
         return self.begin(operation, body)()
 
     def begin(self, operation: Operation, body: Body) -> Callable[[], Envelope]:
-        """Begin to execute the operation, or join its execution; what is returned waits for the answer."""
+        """Begin to execute the operation, or join its execution; what is returned waits for the answer.
+
+        Raises DroppedWorkError after `stop`.
+        """
         key = _key(operation)
         with self._lock:
+            if self._stopped:
+                raise DroppedWorkError
             if key in self._ended:
                 ended = self._ended[key]
                 return lambda: ended
@@ -166,7 +172,9 @@ class OperationHost:
             future.cancel()
 
     def stop(self) -> None:
-        """Cancel what runs."""
+        """Cancel what runs, and begin nothing any more."""
+        with self._lock:
+            self._stopped = True
         self._thread.stop()
 
     async def _run(self, operation: Operation, body: Body) -> Envelope:

@@ -133,3 +133,14 @@ def test_what_runs_for_a_run_that_was_ended_is_cancelled() -> None:
         assert running.result(5)["err"]["type"] == "OperationCancelledError"
     assert hosting.instances(older_than=0) == set()
     hosting.stop()
+
+
+def test_what_is_delivered_after_the_end_is_dropped() -> None:
+    hosting = OperationHost()
+    hosting.stop()
+
+    async def body() -> str:
+        return "late"
+
+    with pytest.raises(DroppedWorkError):
+        hosting.execute(operation(), body)

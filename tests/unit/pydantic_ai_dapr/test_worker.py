@@ -1,0 +1,208 @@
+"""A worker's turns come to the same as the SDK's, which runs a workflow through its whole history at each."""
+
+from __future__ import annotations
+
+import gc
+import logging
+import threading
+from collections.abc import Callable, Generator
+from datetime import timedelta
+from types import SimpleNamespace
+from typing import Any
+
+import dapr.ext.workflow._durabletask.internal.helpers as helpers
+import dapr.ext.workflow._durabletask.internal.protos as pb
+import pytest
+from dapr.ext.workflow import WorkflowRuntime
+from dapr.ext.workflow._durabletask import worker as sdk
+from pydantic_ai_dapr.worker import Turns, WorkItems
+
+from tests.support.workflow_engine import BEGAN
+
+pytestmark = pytest.mark.unit
+Workflow = Callable[[Any, Any], Generator[Any, Any, Any]]
+
+
+def counting(begun: list[str], closed: list[str]) -> Workflow:
+    """Asks for an activity as often as its input says, and for a patch."""
+
+    def workflow(ctx: Any, steps: int) -> Generator[Any, Any, Any]:
+        begun.append(ctx.instance_id)
+        total = 0
+        try:
+            for number in range(steps):
+                ctx.set_custom_status(f"asks for {number}")
+                if number == 1 and not ctx.is_patched("second"):
+                    raise ValueError("the patch applies to every run here")
+                total += yield ctx.call_activity("add", input={"number": number})
+            return total
+        except GeneratorExit:
+            closed.append(ctx.instance_id)
+            raise
+
+    return workflow
+
+
+class Run:
+    """A workflow's history as the engine keeps it; each turn's answer is the SDK's too."""
+
+    def __init__(self, turns: Turns, registry: Any, instance_id: str = "run-1", steps: int = 3) -> None:
+        self.turns, self.registry, self.instance_id = turns, registry, instance_id
+        self.history: list[Any] = []
+        self.now = BEGAN
+        self.tasks: list[int] = []
+        self.patches = 0
+        started = helpers.new_execution_started_event("counting", instance_id, str(steps))
+        started.router.sourceAppID = "app"
+        self.answer = self.turn(started)
+
+    def turn(self, *events: Any) -> Any:
+        """One turn, saved."""
+        self.now += timedelta(seconds=1)
+        began = helpers.new_workflow_started_event(self.now)
+        new = [began, *events]
+        request = pb.WorkflowRequest(instanceId=self.instance_id, newEvents=new)
+        answer = self.turns.turn(request, [_copied(event) for event in self.history])
+        theirs = sdk._OrchestrationExecutor(self.registry, logging.getLogger()).execute(
+            self.instance_id, self.history, [_copied(event) for event in new]
+        )
+        assert [*map(_plain, answer.actions)] == [*map(_plain, theirs.actions)]
+        assert answer.customStatus.value == (theirs.encoded_custom_status or "")
+        assert [*answer.version.patches] == (theirs.patches or [])
+        # The engine notes the patches that are new in the turn's first event.
+        began.workflowStarted.version.patches.extend([*answer.version.patches][self.patches :])
+        self.patches = len(answer.version.patches)
+        self.history += new
+        for action in answer.actions:
+            if action.HasField("scheduleTask"):
+                self.tasks.append(action.id)
+                self.history.append(helpers.new_task_scheduled_event(action.id, "add"))
+        return answer
+
+    def complete(self) -> Any:
+        """The turn in which the last activity is answered."""
+        return self.turn(helpers.new_task_completed_event(self.tasks[-1], "7"))
+
+    def to_its_end(self) -> int:
+        """The run's result."""
+        while len(self.tasks) < 3:
+            self.complete()
+        (end,) = self.complete().actions
+        return int(end.completeWorkflow.result.value)
+
+
+def _plain(action: Any) -> Any:
+    copy = pb.WorkflowAction()
+    copy.CopyFrom(action)
+    copy.completeWorkflow.failureDetails.ClearField("stackTrace")
+    return copy
+
+
+def _copied(event: Any) -> Any:
+    copy = pb.HistoryEvent()
+    copy.CopyFrom(event)
+    return copy
+
+
+class Worker:
+    """A worker that is connected to nothing, and what its workflows have told."""
+
+    def __init__(self, limit: int) -> None:
+        self.begun: list[str] = []
+        self.closed: list[str] = []
+        self.runtime = WorkflowRuntime(host="127.0.0.1", port="1")
+        self.runtime.register_workflow(counting(self.begun, self.closed), name="counting")
+        worker: Any = self.runtime._WorkflowRuntime__worker  # type: ignore[attr-defined]
+        self.registry = worker._registry
+        self.turns = Turns(worker, limit)
+
+    def run(self, instance_id: str = "run-1") -> Run:
+        return Run(self.turns, self.registry, instance_id)
+
+
+def test_a_workflow_that_is_kept_begins_once() -> None:
+    worker = Worker(limit=1)
+    run = worker.run()
+    begun = len(worker.begun)
+    assert run.to_its_end() == 21
+    assert len(worker.begun) - begun == 3  # the SDK's, one for each turn
+
+
+def test_one_that_is_not_kept_is_run_by_its_whole_history() -> None:
+    worker = Worker(limit=0)
+    run = worker.run()
+    begun = len(worker.begun)
+    assert run.to_its_end() == 21
+    assert len(worker.begun) - begun == 2 * 3
+
+
+def test_a_history_that_went_another_way_wins() -> None:
+    worker = Worker(limit=8)
+    run = worker.run()
+    saved = [*run.history]
+    run.complete()
+    # The turn was not saved: the region that took over answers the activity otherwise, and later.
+    run.history, run.tasks, run.patches = saved, run.tasks[:1], 0
+    run.now += timedelta(seconds=30)
+    run.turn(helpers.new_task_completed_event(run.tasks[-1], "8"))
+    assert run.to_its_end() == 22
+
+
+def test_a_turn_that_is_delivered_twice_is_answered_alike() -> None:
+    worker = Worker(limit=8)
+    run = worker.run()
+    request = pb.WorkflowRequest(
+        instanceId="run-1",
+        newEvents=[
+            helpers.new_workflow_started_event(run.now + timedelta(seconds=1)),
+            helpers.new_task_completed_event(run.tasks[-1], "7"),
+        ],
+    )
+    first, second = (worker.turns.turn(request, run.history) for _ in range(2))
+    assert first == second
+
+
+def test_the_least_recently_used_workflow_is_unwound() -> None:
+    worker = Worker(limit=2)
+    worker.run("a"), worker.run("b")
+    gc.collect()  # the SDK leaves its own to it
+    worker.closed.clear()
+    worker.run("c")
+    assert "a" in worker.closed
+    assert "b" not in worker.closed
+    worker.turns.clear()
+    assert {"b", "c"} <= {*worker.closed}
+
+
+def test_a_failed_workflow_is_not_kept() -> None:
+    worker = Worker(limit=8)
+    run = worker.run()
+    failed = run.turn(helpers.new_task_failed_event(run.tasks[-1], ValueError("no")))
+    (end,) = failed.actions
+    assert end.completeWorkflow.workflowStatus == pb.ORCHESTRATION_STATUS_FAILED
+    assert not worker.turns._kept
+
+
+def test_a_history_that_cant_be_had_is_asked_for_again() -> None:
+    asked: list[str] = []
+
+    def unknown(request: Any) -> list[Any]:
+        raise sdk._HistoryResolutionError("it isn't there")
+
+    turns = Turns(SimpleNamespace(_resolve_history=unknown), 1)
+    turns.execute(pb.WorkflowRequest(instanceId="run-1"), "token", lambda: asked.append("again"))
+    assert asked == ["again"]
+
+
+def test_a_worker_that_stops_before_it_is_connected_ends(caplog: pytest.LogCaptureFixture) -> None:
+    runtime: Any = WorkflowRuntime(host="127.0.0.1", port="1", worker_ready_timeout=0.1)
+    items = WorkItems.of(runtime, 1)
+    worker = runtime._WorkflowRuntime__worker
+    worker._logger.handlers.clear()
+    waiting = threading.Timer(0.2, worker.stop)
+    waiting.start()
+    with pytest.raises(RuntimeError):
+        worker.start()
+    waiting.join()
+    items.close()
+    assert "not connected to the sidecar" in caplog.text
