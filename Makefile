@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 HOLDFAST := .venv/bin/holdfast
 
-.PHONY: help setup up status down drill test test-unit test-component test-bench lint format
+.PHONY: help setup up status down drill test test-unit test-component test-bench bench lint format
 
 help: ## Show what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-component: setup ## Run the tests that need one real part
 
 test-bench: setup ## Run the tests on the whole two-region system
 	@.venv/bin/python -m pytest -m bench
+
+bench: setup ## Measure what durability costs, beside other libraries (20 minutes; results in .holdfast/benchmarks)
+	@.venv/bin/python -m loadtests.library
 
 lint: setup ## Check format, lint and types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright

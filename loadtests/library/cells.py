@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -51,31 +52,55 @@ class Figures:
     evicted_run_bytes: float | None = None
     parked: dict[str, float] = field(default_factory=dict[str, float])
     missing: dict[str, str] = field(default_factory=dict[str, str])
+    """By contender, or by `contender, what of it`."""
+    burst: tuple[int, int] = (0, 0)
+    resumed_steps: int = 0
+    part_seconds: dict[str, float] = field(default_factory=dict[str, float])
+    """How long the measuring itself took."""
 
 
 def measure(stack: Stack, environments: Path, scale: Scale, names: Sequence[str], say: Say) -> Figures:
-    """Every figure of the contenders of these names; of ours, also what the others don't have."""
-    figures = Figures()
+    """Every figure of the contenders of these names; of ours, also what the others don't have.
+
+    What can't be measured is in `missing`, and the rest goes on.
+    """
+    figures = Figures(burst=scale.burst, resumed_steps=scale.resumed_steps)
     with contextlib.ExitStack() as held:
         programs: dict[str, Program] = {}
         for name in names:
             say(f"starting {CONTENDERS[name].title}")
-            try:
-                programs[name] = held.enter_context(running(CONTENDERS[name], stack, environments))
-                programs[name].call("one", steps=3)
-            except UnmeasurableError as error:
-                programs.pop(name, None)
-                figures.missing[name] = str(error)
-        measure_steps(programs, scale, figures, say)
-        measure_bursts(programs, scale, figures, say)
+            with _part(figures, "start", name):
+                program = held.enter_context(running(CONTENDERS[name], stack, environments))
+                program.call("one", steps=3)
+                programs[name] = program
+        with _part(figures, "single runs", "single runs"):
+            measure_steps(programs, scale, figures, say)
+        with _part(figures, "concurrent runs", "concurrent runs"):
+            measure_bursts(programs, scale, figures, say)
         if OURS in programs:
-            measure_storage(programs[OURS], stack, scale, figures, say)
-    if OURS in names and OURS not in figures.missing:
+            with _part(figures, "storage", f"{OURS}, storage"):
+                measure_storage(programs[OURS], stack, scale, figures, say)
+    if OURS in programs:
+        with _part(figures, "resume", f"{OURS}, resume"):
+            measure_resume(stack, environments, scale, figures, say)
+        with _part(figures, "runs in flight", f"{OURS}, runs in flight"):
+            measure_parked(stack, environments, scale, figures, say)
         for workers in scale.workers[1:]:
-            measure_workers(stack, environments, workers, scale, figures, say)
-        measure_resume(stack, environments, scale, figures, say)
-        measure_parked(stack, environments, scale, figures, say)
+            with _part(figures, f"{workers} workers", f"{OURS}, {workers} workers"):
+                measure_workers(stack, environments, workers, scale, figures, say)
     return figures
+
+
+@contextlib.contextmanager
+def _part(figures: Figures, part: str, what: str) -> Generator[None]:
+    """Counts the seconds of a part; where it can't be measured, says why under `what`."""
+    began = time.monotonic()
+    try:
+        yield
+    except UnmeasurableError as error:
+        figures.missing[what] = str(error)
+    finally:
+        figures.part_seconds[part] = figures.part_seconds.get(part, 0.0) + time.monotonic() - began
 
 
 def measure_steps(programs: Mapping[str, Program], scale: Scale, figures: Figures, say: Say) -> None:
@@ -84,7 +109,7 @@ def measure_steps(programs: Mapping[str, Program], scale: Scale, figures: Figure
         for number in range(scale.repeats):
             for name, program in programs.items():
                 own = figures.ms_per_step.setdefault(name, {})
-                if steps > SLOW_STEPS and median(own[scale.steps[0]]) > SLOW_MS:
+                if steps > SLOW_STEPS and median(own.get(scale.steps[0], [math.inf])) > SLOW_MS:
                     continue
                 say(f"one run of {steps} steps, {number + 1} of {scale.repeats}: {name}")
                 try:
@@ -132,7 +157,7 @@ def measure_storage(program: Program, stack: Stack, scale: Scale, figures: Figur
 
 
 def measure_resume(stack: Stack, environments: Path, scale: Scale, figures: Figures, say: Say) -> None:
-    """Seconds from a worker's readiness to the end of a run that waited for a person, in a process that never saw it."""
+    """Seconds from a new worker's readiness to the end of a run that waits for a person."""
     for number in range(scale.repeats):
         say(f"a new worker resumes a run of {scale.resumed_steps} steps, {number + 1} of {scale.repeats}")
         with _ours(stack, environments) as program:

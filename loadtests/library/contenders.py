@@ -21,7 +21,7 @@ from tests.component.dapr_stack import API_TOKEN
 PROGRAMS = Path(__file__).parent / "programs"
 LIBRARY = str(Path(__file__).parents[2] / "app" / "pydantic_ai_dapr")
 PYDANTIC_AI = "2.68.0"
-READY_SECONDS, CALL_SECONDS = 90.0, 900.0
+READY_SECONDS, CALL_SECONDS = 90.0, 300.0
 
 
 class UnmeasurableError(Exception):
@@ -72,8 +72,8 @@ CONTENDERS = {
             "diagrid",
             "diagrid 0.5.3, with PydanticAI 2.31.1",
             "on_diagrid.py",
-            ("diagrid==0.5.3", "pydantic-ai-slim[openai]==2.31.1"),
-            lambda stack: [str(stack.sidecar(0).grpc_port)],
+            ("diagrid[agent-core]==0.5.3", "pydantic-ai-slim[openai]==2.31.1"),
+            lambda stack: [str(stack.other_sidecar.grpc_port), str(stack.other_sidecar.http_port)],
         ),
     )
 }
@@ -109,6 +109,8 @@ class Program:
         with selectors.DefaultSelector() as selector:
             selector.register(self.process.stdout, selectors.EVENT_READ)
             if not selector.select(seconds):
+                # What it says later would be taken for the answer to the next call.
+                self.kill()
                 raise UnmeasurableError(f"no answer to {to} within {seconds:g} s; see {self._log}")
         line = self.process.stdout.readline()
         if not line:
@@ -131,11 +133,11 @@ def running(
     """The contender's program, ready to be asked. Raises UnmeasurableError."""
     try:
         given = contender.arguments(stack) if arguments is None else arguments
-    except (ToolchainError, subprocess.CalledProcessError) as error:
+    except (ToolchainError, subprocess.CalledProcessError, AssertionError) as error:
         raise UnmeasurableError(f"what it stands on can't be had: {error}") from error
     command = [str(interpreter(contender, environments)), str(PROGRAMS / contender.program), *given]
     # The token goes by environment, not by argument: arguments are public.
-    program = Program(command, stack.directory / f"{contender.name}.log", DAPR_API_TOKEN=API_TOKEN)
+    program = Program(command, stack.directory / f"{contender.name}.log", DAPR_API_TOKEN=API_TOKEN, DO_NOT_TRACK="1")
     try:
         program.answer("its start", READY_SECONDS)
         yield program

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import random
 import socket
 import subprocess
 from collections.abc import Generator
@@ -14,7 +15,7 @@ import psutil
 import yaml
 
 from infra.toolchain import ensure
-from tests.component.dapr_stack import Sidecar, free_ports, until
+from tests.component.dapr_stack import APP_ID, Sidecar, until
 from tests.component.database import Database, own_database
 from tests.component.signed_stack import SignedStack, signed_stack
 
@@ -36,10 +37,15 @@ class Stack:
         return self._held.enter_context(signed_stack(directory, dsn))
 
     def sidecar(self, number: int) -> Sidecar:
-        """The sidecar of that number, from 0."""
-        while len(self.dapr.sidecars) <= number:
+        """The library's sidecar of that number, from 0."""
+        while len(self._own_sidecars) <= number:
             self.dapr.start_sidecar()
-        return self.dapr.sidecars[number]
+        return self._own_sidecars[number]
+
+    @cached_property
+    def other_sidecar(self) -> Sidecar:
+        """A sidecar of an app of its own: Dapr gives the work of one app to any of its workers."""
+        return self.dapr.start_sidecar("other")
 
     @cached_property
     def dbos(self) -> str:
@@ -63,7 +69,7 @@ class Stack:
                     ["update-schema", f"--schema-name=postgresql/v12/{schema}"],
                 ):
                     subprocess.run([*tool, *step], check=True, stdout=log, stderr=log)
-            ports = free_ports(9)
+            ports = _low_ports(8)
             config = _temporal_config(self.database.port, ports)
             (directory / "development.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
             server = subprocess.Popen(
@@ -78,8 +84,12 @@ class Stack:
         return f"127.0.0.1:{ports[0]}"
 
     def resident_sidecars(self) -> int:
-        """Bytes that the sidecars have in memory."""
-        return sum(psutil.Process(one.process.pid).memory_info().rss for one in self.dapr.sidecars)
+        """Bytes that the library's sidecars have in memory."""
+        return sum(psutil.Process(one.process.pid).memory_info().rss for one in self._own_sidecars)
+
+    @property
+    def _own_sidecars(self) -> list[Sidecar]:
+        return [one for one in self.dapr.sidecars if one.app_id == APP_ID]
 
 
 @contextlib.contextmanager
@@ -89,6 +99,15 @@ def stack(directory: Path) -> Generator[Stack]:
         made = Stack(directory, database)
         with made._held:
             yield made
+
+
+def _low_ports(count: int) -> list[int]:
+    """Free ports that fit the signed 16 bits in which Temporal's schema keeps them."""
+    found: list[int] = []
+    for port in random.sample(range(16384, 32768), k=1024):
+        if len(found) < count and not _listens(port):
+            found.append(port)
+    return found
 
 
 def _temporal_config(postgres: int, ports: list[int]) -> dict[str, object]:

@@ -20,6 +20,7 @@ from infra.toolchain import require
 
 API_TOKEN = "component-test-token"
 READY_SECONDS = 30.0
+APP_ID = "agents"
 
 
 def free_ports(count: int) -> list[int]:
@@ -51,6 +52,7 @@ class Sidecar:
     grpc_port: int
     http_port: int
     process: subprocess.Popen[bytes]
+    app_id: str = APP_ID
 
 
 @dataclass
@@ -121,7 +123,7 @@ class DaprStack:
         shutil.rmtree(self.directory / "scheduler")
         self.start_scheduler()
 
-    def start_sidecar(self) -> Sidecar:
+    def start_sidecar(self, app_id: str = APP_ID) -> Sidecar:
         grpc, http, internal, metrics = free_ports(4)
         resources = self.directory / "resources"
         resources.mkdir(exist_ok=True)
@@ -141,7 +143,7 @@ class DaprStack:
             f"daprd-{len(self.sidecars)}",
             [
                 str(require(["daprd"])["daprd"]),
-                "--app-id=agents",
+                f"--app-id={app_id}",
                 f"--dapr-grpc-port={grpc}",
                 f"--dapr-http-port={http}",
                 f"--dapr-internal-grpc-port={internal}",
@@ -156,7 +158,7 @@ class DaprStack:
             DAPR_API_TOKEN=API_TOKEN,
             NAMESPACE="default",
         )
-        sidecar = Sidecar(grpc, http, process)
+        sidecar = Sidecar(grpc, http, process, app_id)
         self.sidecars.append(sidecar)
         until("the sidecar's port", lambda: _answers(http))
         return sidecar

@@ -14,9 +14,8 @@ from pydantic_ai_dapr import StateStore
 
 from infra.local.identity import TRUST_DOMAIN, Authority, KeyPair
 from infra.toolchain import require
-from tests.component.dapr_stack import DaprStack, free_ports, http_ok, until
+from tests.component.dapr_stack import APP_ID, DaprStack, free_ports, http_ok, until
 
-APP_ID = "agents"
 SIGNER = f"spiffe://public/ns/default/{APP_ID}"
 _CONTROL_NAMESPACE = "dapr-system"
 

@@ -47,7 +47,7 @@ async def main(port: int, kept_runs: int) -> None:
         for first in range(0, len(ids), 50):
             prompts = [(run_id, f"{steps}{ASKS} of {run_id}") for run_id in ids[first : first + 50]]
             await asyncio.gather(*(asyncio.to_thread(runner.schedule, text, run_id=run_id) for run_id, text in prompts))
-        while len(waiting) < runs:
+        while len(waiting) < runs:  # noqa: ASYNC110  # who asks has a deadline
             await asyncio.sleep(0.1)
         return await memory()
 
@@ -55,7 +55,7 @@ async def main(port: int, kept_runs: int) -> None:
         """Start a run of so many steps under that id; it then waits for a person."""
         prompt = f"{steps}{ASKS} of {run_id}"
         await asyncio.to_thread(runner.schedule, prompt, run_id=run_id)
-        while prompt not in waiting:
+        while prompt not in waiting:  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         return {}
 

@@ -1,4 +1,4 @@
-"""The agent under `diagrid`'s runner: `on_diagrid.py GRPC_PORT`.
+"""The agent under `diagrid`'s runner: `on_diagrid.py GRPC_PORT HTTP_PORT`.
 
 The runner asks OpenAI's client itself, whatever model the agent has: that client is replaced by one that answers at
 once. Its loop ends when the workflow has ended, which it asks for often enough not to be what is measured.
@@ -14,6 +14,7 @@ from typing import Any
 
 import openai
 from contest import counting_agent, serve
+from dapr.conf import settings
 from diagrid.agent.pydantic_ai import DaprWorkflowAgentRunner
 
 
@@ -33,8 +34,12 @@ class Completions:
 openai.OpenAI = lambda *_, **__: SimpleNamespace(chat=SimpleNamespace(completions=Completions()))
 
 
-async def main(port: str) -> None:
-    runner = DaprWorkflowAgentRunner(counting_agent(), name="diagrid", port=port, max_iterations=1000)
+async def main(port: str, http_port: str) -> None:
+    # It looks for components by a client of its own, which waits for the sidecar's health.
+    settings.DAPR_GRPC_PORT, settings.DAPR_HTTP_PORT = port, http_port
+    # An agent without a prompt of its own can't be started: a method is then taken for the prompt.
+    agent = counting_agent(system_prompt="Count.")
+    runner = DaprWorkflowAgentRunner(agent, name="diagrid", port=port, max_iterations=1000)
     runner.start()
 
     async def run(prompt: str) -> str:
@@ -48,4 +53,4 @@ async def main(port: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    asyncio.run(main(sys.argv[1], sys.argv[2]))

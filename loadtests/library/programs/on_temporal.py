@@ -23,7 +23,7 @@ agent = counting_agent(
 
 @workflow.defn
 class Counting(PydanticAIWorkflow):
-    __pydantic_ai_agents__ = [agent]
+    __pydantic_ai_agents__ = (agent,)
 
     @workflow.run
     async def run(self, prompt: str) -> str:
