@@ -20,7 +20,7 @@ from infra.toolchain import ToolchainError
 from loadtests.library.bars import UNMEASURED, exit_status, judge
 from loadtests.library.cells import FULL, QUICK, Say, measure
 from loadtests.library.contenders import CONTENDERS
-from loadtests.library.report import as_json, show, write_report
+from loadtests.library.report import as_json, place_in, show, write_report
 from loadtests.library.stack import stack
 
 _EXAMPLES = """\
@@ -102,6 +102,10 @@ def _page(text: str) -> Path:
     page = Path(text)
     if not page.is_file() or not os.access(page, os.W_OK):
         raise argparse.ArgumentTypeError(f"{text} is not a file that can be written: name a Markdown page that exists")
+    try:
+        place_in(page.read_text(encoding="utf-8"), page)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
     return page
 
 

@@ -6,7 +6,6 @@ import json
 import math
 import os
 import platform
-import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,11 +20,12 @@ from loadtests.library.bars import Bar, exit_status
 from loadtests.library.cells import OURS, Figures
 from loadtests.library.contenders import CONTENDERS
 
-__all__ = ["as_json", "as_markdown", "renew", "show", "write_report"]
+__all__ = ["as_json", "as_markdown", "place_in", "renew", "show", "write_report"]
 
 PAGE, DATA, TEXT = "report.html", "results.json", "results.md"
 BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 KIB = 1024
+_DIGITS = {"ms": 1, "×": 2, "%": 1, "s": 2, "runs": 0}
 _COLOURS = {"holds": "green", "does not hold": "red", "unmeasured": "yellow"}
 Samples = Mapping[str, Mapping[int, Sequence[float]]]
 
@@ -77,10 +77,16 @@ def write_report(folder: Path, figures: Figures, bars: Sequence[Bar], page: Path
 def renew(page: Path, text: str) -> None:
     """Put `text` between the page's two marks. Raises ValueError where it has none."""
     before = page.read_text(encoding="utf-8")
-    after, found = re.subn(f"{BEGIN}.*?{END}", lambda _: f"{BEGIN}\n{text}{END}", before, flags=re.DOTALL)
-    if not found:
+    place = place_in(before, page)
+    page.write_text(f"{before[: place.start]}{text}{before[place.stop :]}", encoding="utf-8")
+
+
+def place_in(text: str, page: Path) -> slice:
+    """What lies between the two marks of the page's text. Raises ValueError where it has none."""
+    start, stop = text.find(f"{BEGIN}\n"), text.find(END)
+    if not 0 <= start < stop:
         raise ValueError(f"{page} has no place for results: put `{BEGIN}` and `{END}` on lines of their own")
-    page.write_text(after, encoding="utf-8")
+    return slice(start + len(BEGIN) + 1, stop)
 
 
 def as_json(figures: Figures, bars: Sequence[Bar]) -> str:
@@ -106,16 +112,14 @@ def _grid(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def _value(bar: Bar) -> str:
-    return "" if bar.value is None else _figure(bar.value, bar.unit)
+    return "" if bar.value is None else _with_unit(f"{bar.value:.{_DIGITS[bar.unit]}f}", bar.unit)
 
 
 def _limit(bar: Bar) -> str:
-    return f"{bar.sense} {_figure(bar.limit, bar.unit)}"
+    return f"{bar.sense} {_with_unit(f'{bar.limit:.{_DIGITS[bar.unit]}f}'.removesuffix('.0'), bar.unit)}"
 
 
-def _figure(value: float, unit: str) -> str:
-    digits = 2 if unit in ("×", "s") else 1
-    number = f"{value:.0f}" if value == int(value) and value >= 10 else f"{value:.{digits}f}"
+def _with_unit(number: str, unit: str) -> str:
     return f"{number}{'' if unit in ('×', '%') else ' '}{unit}"
 
 
