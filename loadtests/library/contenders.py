@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import selectors
@@ -145,8 +146,9 @@ def running(
         program.kill()
 
 
+@functools.cache
 def interpreter(contender: Contender, environments: Path) -> Path:
-    """The Python of the contender's environment, which is made once. Raises UnmeasurableError."""
+    """The Python of the contender's environment; the library in it is as it is now. Raises UnmeasurableError."""
     place = environments / contender.name
     made, wanted = place / "requirements.txt", "\n".join(contender.requirements) + "\n"
     python = place / "bin" / "python"

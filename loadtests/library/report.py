@@ -8,7 +8,7 @@ import os
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -158,6 +158,10 @@ def _title(name: str) -> str:
     return CONTENDERS[name].title
 
 
+def _short(name: str) -> str:
+    return _title(name).split(",")[0]
+
+
 def _spread(samples: Sequence[float], digits: int) -> str:
     if not samples:
         return ""
@@ -175,8 +179,8 @@ def _machine() -> str:
 
 # Plots. All positions are pixels of an SVG.
 
-WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 640, 330, 56, 150, 34
-ROW = 34
+WIDTH, HEIGHT, LEFT, RIGHT, BOTTOM = 640, 420, 56, 170, 34
+ROW, BAR_LEFT = 34, 160
 
 
 @dataclass(frozen=True)
@@ -196,7 +200,7 @@ class Series:
     """A contender's points, and the place of its label."""
 
     name: str
-    title: str
+    label: str
     points: list[Point]
     label_y: float
 
@@ -217,11 +221,10 @@ def step_plot(samples: Samples) -> Plot | None:
     if not values:
         return None
     lengths = sorted({steps for own in samples.values() for steps in own})
-    decades = range(math.floor(math.log10(min(values))), math.ceil(math.log10(max(values))) + 1)
-    x, y = (
-        _log_axis(lengths[0], lengths[-1], LEFT + 16, WIDTH - RIGHT - 16),
-        _log_axis(10.0 ** decades[0], 10.0 ** decades[-1], HEIGHT - BOTTOM, 12),
-    )
+    marks = [part * 10.0**power for power in range(-3, 6) for part in (1, 2, 5)]
+    marks = [mark for mark in marks if min(values) / 2.5 < mark < max(values) * 2.5]
+    x = _log_axis(lengths[0], lengths[-1], LEFT + 16, WIDTH - RIGHT - 16)
+    y = _log_axis(marks[0], marks[-1], HEIGHT - BOTTOM, 12)
     series: list[Series] = []
     for name, own in samples.items():
         points = [
@@ -237,18 +240,19 @@ def step_plot(samples: Samples) -> Plot | None:
             if found
         ]
         if points:
-            series.append(Series(name, _title(name), points, points[-1].y))
-    ticks = [
-        (y(part * 10.0**d), f"{part * 10.0**d:g}" if part in (1, 3) else "") for d in decades[:-1] for part in (1, 3)
-    ]
-    ticks.append((y(10.0 ** decades[-1]), f"{10.0 ** decades[-1]:g}"))
-    return Plot(HEIGHT, _apart(series), [(x(steps), f"{steps} steps") for steps in lengths], ticks)
+            series.append(Series(name, f"{_short(name)}: {points[-1].text}", points, points[-1].y))
+    return Plot(
+        HEIGHT,
+        _apart(series),
+        [(x(steps), f"{steps} steps") for steps in lengths],
+        [(y(mark), f"{mark:g}") for mark in marks],
+    )
 
 
 def burst_plot(samples: Samples) -> Plot | None:
     """Steps per second on one worker as bars, of the contenders that keep what they do."""
     kept = {name: own[1] for name, own in samples.items() if own.get(1) and name != "plain"}
-    return _bars({(name, _title(name)): found for name, found in kept.items()})
+    return _bars({(name, _short(name)): found for name, found in kept.items()})
 
 
 def worker_plot(samples: Mapping[int, Sequence[float]]) -> Plot | None:
@@ -262,7 +266,7 @@ def _bars(samples: Mapping[tuple[str, str], Sequence[float]]) -> Plot | None:
         return None
     step = _step(max(max(found) for found in samples.values()))
     most = step * math.ceil(max(max(found) for found in samples.values()) / step)
-    left, right = 250, WIDTH - 70
+    left, right = BAR_LEFT, WIDTH - 70
 
     def x(value: float) -> float:
         return round(left + value / most * (right - left), 1)
@@ -286,7 +290,7 @@ def _apart(series: Sequence[Series], room: float = 15) -> list[Series]:
     placed: list[Series] = []
     for one in sorted(series, key=lambda one: one.label_y):
         y = max(one.label_y, placed[-1].label_y + room if placed else one.label_y)
-        placed.append(Series(one.name, one.title, one.points, y))
+        placed.append(replace(one, label_y=y))
     return placed
 
 

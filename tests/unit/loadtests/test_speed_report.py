@@ -115,7 +115,7 @@ def test_bars_of_throughput_leave_out_the_agent_that_keeps_nothing() -> None:
 def test_workers_are_compared_where_there_are_several_counts() -> None:
     plot = worker_plot(FIGURES.steps_per_second["holdfast"])
     assert plot is not None
-    assert [one.title for one in plot.series] == ["1 worker", "2 workers"]
+    assert [one.label for one in plot.series] == ["1 worker", "2 workers"]
     assert worker_plot({1: [60.0]}) is None
 
 
