@@ -31,6 +31,11 @@ class Scale:
     resumed_steps: int
     parked_runs: int
 
+    @property
+    def fewer(self) -> int:
+        """How often what takes long, and varies less for it, is repeated."""
+        return min(self.repeats, 3)
+
 
 FULL = Scale(5, (20, 100, 300), (100, 6), (1, 2, 4), (100, 200, 300), 100, 1000)
 QUICK = Scale(1, (5, 20), (10, 3), (1, 2), (40, 80), 20, 40)
@@ -106,12 +111,13 @@ def _part(figures: Figures, part: str, what: str) -> Generator[None]:
 def measure_steps(programs: Mapping[str, Program], scale: Scale, figures: Figures, say: Say) -> None:
     """Milliseconds per step of one run alone, the contenders taking turns so that all meet the same machine."""
     for steps in scale.steps:
-        for number in range(scale.repeats):
+        repeats = scale.repeats if steps == scale.steps[0] else scale.fewer
+        for number in range(repeats):
             for name, program in programs.items():
                 own = figures.ms_per_step.setdefault(name, {})
                 if steps > SLOW_STEPS and median(own.get(scale.steps[0], [math.inf])) > SLOW_MS:
                     continue
-                say(f"one run of {steps} steps, {number + 1} of {scale.repeats}: {name}")
+                say(f"one run of {steps} steps, {number + 1} of {repeats}: {name}")
                 try:
                     seconds = program.call("one", steps=steps)["seconds"]
                 except UnmeasurableError as error:
@@ -123,7 +129,7 @@ def measure_steps(programs: Mapping[str, Program], scale: Scale, figures: Figure
 def measure_bursts(programs: Mapping[str, Program], scale: Scale, figures: Figures, say: Say) -> None:
     """Steps per second of concurrent runs on one worker, in turns."""
     runs, steps = scale.burst
-    for number in range(min(scale.repeats, 3)):
+    for number in range(scale.fewer):
         for name, program in programs.items():
             say(f"{runs} runs of {steps} steps at once, {number + 1}: {name}")
             try:
@@ -140,7 +146,7 @@ def measure_workers(stack: Stack, environments: Path, workers: int, scale: Scale
     with contextlib.ExitStack() as held:
         programs = [held.enter_context(_ours(stack, environments, number)) for number in range(workers)]
         programs[0].call("many", runs=workers * 4, steps=1)
-        for number in range(min(scale.repeats, 3)):
+        for number in range(scale.fewer):
             say(f"{runs} runs of {steps} steps at once on {workers} workers, {number + 1}")
             seconds = programs[0].call("many", runs=runs, steps=steps)["seconds"]
             figures.steps_per_second.setdefault(OURS, {}).setdefault(workers, []).append(runs * steps / seconds)
