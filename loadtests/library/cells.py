@@ -115,6 +115,9 @@ def measure_steps(programs: Mapping[str, Program], scale: Scale, figures: Figure
         for number in range(repeats):
             for name, program in programs.items():
                 own = figures.ms_per_step.setdefault(name, {})
+                if steps > CONTENDERS[name].longest:
+                    figures.missing[f"{name}, {steps} steps"] = CONTENDERS[name].beyond
+                    continue
                 if steps > SLOW_STEPS and median(own.get(scale.steps[0], [math.inf])) > SLOW_MS:
                     continue
                 say(f"one run of {steps} steps, {number + 1} of {repeats}: {name}")

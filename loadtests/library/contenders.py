@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import math
 import os
 import selectors
 import subprocess
@@ -31,13 +32,18 @@ class UnmeasurableError(Exception):
 
 @dataclass(frozen=True)
 class Contender:
-    """`requirements` of its own environment; `arguments` of its program on a stack."""
+    """`requirements` of its own environment; `arguments` of its program on a stack.
+
+    A run of more than `longest` steps doesn't end; `beyond` says what becomes of it.
+    """
 
     name: str
     title: str
     program: str
     requirements: Sequence[str]
     arguments: Callable[[Stack], list[str]]
+    longest: float = math.inf
+    beyond: str = ""
 
 
 def _pydantic_ai(extra: str) -> str:
@@ -75,6 +81,8 @@ CONTENDERS = {
             "on_diagrid.py",
             ("diagrid[agent-core]==0.5.3", "pydantic-ai-slim[openai]==2.31.1"),
             lambda stack: [str(stack.other_sidecar.grpc_port), str(stack.other_sidecar.http_port)],
+            longest=100,
+            beyond="each request carries all messages: the history reaches the sidecar's body limit, the run stalls",
         ),
     )
 }

@@ -17,11 +17,14 @@ from typing import Any
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, TextPart, ToolCallPart, UserPromptPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from pydantic_ai.usage import UsageLimits
 
 Run = Callable[[str], Awaitable[str]]
 """Runs the agent with a prompt to its end, durably, and gives its output."""
 Call = Callable[..., Awaitable[dict[str, Any]]]
 
+UNLIMITED = UsageLimits(request_limit=None)
+"""For a run: by default it ends with an error after 50 requests."""
 ASKS = "?"
 """After the number of a prompt: then ask a person before the end."""
 QUESTION = "question"

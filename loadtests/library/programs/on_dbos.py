@@ -3,7 +3,7 @@
 import asyncio
 import sys
 
-from contest import count, counting_agent, serve
+from contest import UNLIMITED, count, counting_agent, serve
 from dbos import DBOS, DBOSConfig
 from pydantic_ai.durable_exec.dbos import DBOSDurability
 
@@ -15,7 +15,7 @@ agent = counting_agent(DBOS.step()(count), capabilities=[DBOSDurability()])
 
 @DBOS.workflow()
 async def counting(prompt: str) -> str:
-    return (await agent.run(prompt)).output
+    return (await agent.run(prompt, usage_limits=UNLIMITED)).output
 
 
 async def run(prompt: str) -> str:

@@ -2,13 +2,13 @@
 
 import asyncio
 
-from contest import counting_agent, serve
+from contest import UNLIMITED, counting_agent, serve
 
 agent = counting_agent()
 
 
 async def run(prompt: str) -> str:
-    return (await agent.run(prompt)).output
+    return (await agent.run(prompt, usage_limits=UNLIMITED)).output
 
 
 asyncio.run(serve(run))

@@ -13,7 +13,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Worker
 
 with workflow.unsafe.imports_passed_through():
-    from contest import counting_agent, serve
+    from contest import UNLIMITED, counting_agent, serve
     from pydantic_ai.durable_exec.temporal import PydanticAIPlugin, PydanticAIWorkflow, TemporalDurability
 
 agent = counting_agent(
@@ -27,7 +27,7 @@ class Counting(PydanticAIWorkflow):
 
     @workflow.run
     async def run(self, prompt: str) -> str:
-        return (await agent.run(prompt)).output
+        return (await agent.run(prompt, usage_limits=UNLIMITED)).output
 
 
 async def until_known(client: Client) -> None:
