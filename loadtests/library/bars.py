@@ -137,7 +137,7 @@ def _memory(figures: Figures) -> Bar:
 def _in_flight(figures: Figures) -> Bar:
     parked = figures.parked
     name = f"of {FULL.parked_runs} runs in flight at once, completed"
-    if not parked or parked["in flight"] < FULL.parked_runs:
+    if "completed" not in parked or parked["in flight"] < FULL.parked_runs:
         return Bar(name, None, "≥", FULL.parked_runs, "runs", _lacks(figures, OURS))
     memory = f"worker {parked['worker MiB waiting']:.0f} MiB, sidecar {parked['sidecar MiB']:.0f} MiB"
     return Bar(name, parked["completed"], "≥", FULL.parked_runs, "runs", memory)

@@ -191,15 +191,13 @@ def measure_parked(stack: Stack, environments: Path, scale: Scale, figures: Figu
         over = program.call("park", runs=scale.parked_runs)["resident"]
         figures.kept_run_bytes = (full - before) / kept
         figures.evicted_run_bytes = (over - full) / (scale.parked_runs - kept)
+        figures.parked = {"in flight": scale.parked_runs, "worker MiB waiting": over / MIB}
         say(f"{scale.parked_runs} runs are released")
         released = program.call("release", run_ids=[f"parked-{number}" for number in range(scale.parked_runs)])
-        after = program.call("memory")["resident"]
-        figures.parked = {
-            "in flight": scale.parked_runs,
+        figures.parked |= {
             "completed": released["completed"],
             "seconds": released["seconds"],
-            "worker MiB waiting": over / MIB,
-            "worker MiB at the end": after / MIB,
+            "worker MiB at the end": program.call("memory")["resident"] / MIB,
             "sidecar MiB": stack.resident_sidecars() / MIB,
         }
 

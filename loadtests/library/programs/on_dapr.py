@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sys
 import time
@@ -11,7 +12,7 @@ from typing import Any
 import psutil
 from contest import ASKS, QUESTION, count, counting_agent, serve, waiting
 from pydantic_ai.tools import Tool
-from pydantic_ai_dapr import DaprWorkflowAgentRunner, WaitForApproval
+from pydantic_ai_dapr import DaprWorkflowAgentRunner, WaitForApproval, WorkflowUnavailableError
 
 STEPS = 100_000
 PARKED_STEPS = 3
@@ -59,10 +60,17 @@ async def main(port: int, kept_runs: int) -> None:
             await asyncio.sleep(0.02)
         return {}
 
+    async def approve(run_id: str, attempts: int = 20) -> None:
+        """As a person would: again, where the sidecar was too busy."""
+        for _ in range(attempts - 1):
+            with contextlib.suppress(WorkflowUnavailableError):
+                return await asyncio.to_thread(runner.client.approve, run_id, QUESTION)
+        return await asyncio.to_thread(runner.client.approve, run_id, QUESTION)
+
     async def release(run_ids: list[str]) -> dict[str, Any]:
         """Allow what these runs wait for: seconds until the last has ended, and how many completed."""
         began = time.perf_counter()
-        await asyncio.gather(*(asyncio.to_thread(runner.client.approve, run_id, QUESTION) for run_id in run_ids))
+        await asyncio.gather(*(approve(run_id) for run_id in run_ids))
         ended = await asyncio.gather(*(runner.handle(run_id).wait(600) for run_id in run_ids), return_exceptions=True)
         failed = [str(one) for one in ended if isinstance(one, BaseException)]
         return {"seconds": time.perf_counter() - began, "completed": len(ended) - len(failed), "failed": failed[:3]}

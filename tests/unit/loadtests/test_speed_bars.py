@@ -143,6 +143,14 @@ def test_a_bar_without_a_figure_says_who_was_not_asked() -> None:
     assert bar(figures, "against diagrid's").basis == "not asked for: diagrid"
 
 
+def test_runs_that_were_not_released_still_tell_their_memory() -> None:
+    figures = good_figures()
+    del figures.parked["completed"]
+    figures.missing = {"holdfast, runs in flight": "no answer"}
+    assert bar(figures, "evicted").verdict == "holds"
+    assert bar(figures, "in flight").basis == "holdfast, runs in flight: no answer"
+
+
 def test_a_bar_without_a_figure_says_what_failed() -> None:
     figures = good_figures()
     figures.ms_per_step["dbos"] = {}
