@@ -119,9 +119,7 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
         )
 
         def payload(ordinal: int) -> Envelope:
-            # A request refers only to one whose input is in the same history.
-            last = before if before is not None and before.ordinal >= run.first_ordinal else None
-            return dump(whole) | model_wire(whole, last, parameters)
+            return dump(whole) | model_wire(whole, before, parameters)
 
         return payload
 

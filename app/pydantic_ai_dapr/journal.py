@@ -134,9 +134,6 @@ def whole_history(events: list[HistoryEvent], payloads: Payloads) -> list[Histor
 
     Raises PayloadLostError.
     """
-    started = next((event for event in events if event.type == "executionStarted"), None)
-    continued = continued_of(started.input) if started else None
-    earlier = Journal(payloads, lambda _: []).history(continued.head) if continued else []
     return [
         event.model_copy(
             update={
@@ -145,8 +142,15 @@ def whole_history(events: list[HistoryEvent], payloads: Payloads) -> list[Histor
                 "result": payloads.resolve(event.result),
             }
         )
-        for number, event in enumerate(earlier + events)
+        for number, event in enumerate(with_earlier(events, Journal(payloads, lambda _: [])))
     ]
+
+
+def with_earlier(events: list[HistoryEvent], journal: Journal) -> list[HistoryEvent]:
+    """The events of a run's current segment, after those of its earlier ones. Raises PayloadLostError."""
+    started = next((event for event in events if event.type == "executionStarted"), None)
+    continued = continued_of(started.input) if started else None
+    return (journal.history(continued.head) if continued else []) + events
 
 
 def _whole(value: Any, payloads: Payloads) -> Any:

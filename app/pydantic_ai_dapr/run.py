@@ -229,8 +229,6 @@ class LiveRun:
     head: Reference | None = None
     """Where the journal has the answers of this segment, once it has been cut."""
     ordinal: int = 0
-    first_ordinal: int = 0
-    """Operations from this one on have their input in this segment's history."""
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     """What operations remember of this run between two calls, e.g. the messages of the last model request."""
 
@@ -356,9 +354,6 @@ class LiveRun:
         for step in self.steps.values():
             if isinstance(step, Call | Timer):
                 step.at = begun.at
-        # The last operation is in the new history only where it is still to be issued.
-        unissued = any(isinstance(step, Call) for step in self.steps.values())
-        self.first_ordinal = self.ordinal if unissued else self.ordinal + 1
 
     def _reissue(self, token: object) -> None:
         now = self.moment.at

@@ -30,7 +30,7 @@ from pydantic_ai_dapr.errors import DroppedWorkError
 from pydantic_ai_dapr.export import Export
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, LoopThread, OperationBody
 from pydantic_ai_dapr.hosting import CALL_SECONDS, WorkflowHost
-from pydantic_ai_dapr.journal import Journal
+from pydantic_ai_dapr.journal import Journal, with_earlier
 from pydantic_ai_dapr.outputs import OutputCodec
 from pydantic_ai_dapr.replaying import ReplayReport, replay
 from pydantic_ai_dapr.run import current_run
@@ -492,7 +492,7 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
             for name in hosted.durability.get_durable_operation_backend().model_activities
         }
         inputs: dict[int, dict[str, Any]] = {}
-        for event in await asyncio.to_thread(self._history, instance_id):
+        for event in await asyncio.to_thread(lambda: with_earlier(self._history(instance_id), self.journal)):
             if event.type == "taskScheduled" and event.name in names and isinstance(event.input, dict):
                 envelope = cast("dict[str, Any]", event.input)
                 inputs[envelope["ordinal"]] = await asyncio.to_thread(self.journal.resolve, envelope["params"])

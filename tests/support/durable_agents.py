@@ -52,7 +52,8 @@ class Worker:
 
     async def _inputs(self, instance_id: str) -> Inputs:
         payloads = Payloads(self.values)
-        scheduled = [event.value for event in self.engine.history if event.kind == "scheduled"]
+        history = self.engine.earlier + self.engine.history
+        scheduled = [event.value for event in history if event.kind == "scheduled"]
         return {value["ordinal"]: payloads.resolve(value["params"]) for value in scheduled if value["kind"] == "model"}
 
 

@@ -126,6 +126,8 @@ class Engine:
     instance_id: str = "run-1"
     input: Any = None
     executions: int = 1
+    earlier: list[Event] = field(default_factory=list)
+    """The histories of earlier executions."""
     history: list[Event] = field(default_factory=list)
     inbox: list[Event] = field(default_factory=list)
     wakeups: dict[int, Event] = field(default_factory=dict)
@@ -176,6 +178,7 @@ class Engine:
     def _continue(self, context: Context, now: datetime) -> None:
         """Begin again with an empty history, in the same work item; what was being executed is forgotten."""
         self.input = json.loads(json.dumps(context.next_input))
+        self.earlier += self.history
         self.history, self.wakeups = [], {}
         self.executions += 1
         self.inbox = [

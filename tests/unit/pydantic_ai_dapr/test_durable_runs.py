@@ -298,3 +298,21 @@ def test_what_a_tool_returns_is_in_the_messages() -> None:
     _, messages = DurableRun(sequential_tools()).finish()
     returned = [part.content for message in messages for part in message.parts if isinstance(part, ToolReturnPart)]
     assert returned == [2, 4]
+
+
+def note(text: str) -> str:
+    """Keep it."""
+    return text
+
+
+def test_what_a_long_run_sends_to_its_model_grows_with_its_length_alone() -> None:
+    sent: dict[int, int] = {}
+    for steps in (20, 40):
+        agent = durable(script(*([("note", {"text": f"{number:04}" * 100})] for number in range(steps)), ["done"]))
+        agent.tool_plain(note)
+        run = DurableRun(agent, max_iterations=100, segment_answers=10)
+        assert run.finish()[0] == "done"
+        assert run.engine.executions >= steps / 10
+        inputs = [event.value for event in run.engine.earlier + run.engine.history if event.kind == "scheduled"]
+        sent[steps] = sum(len(str(value)) for value in inputs)
+    assert sent[40] < 2.1 * sent[20]
