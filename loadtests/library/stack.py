@@ -42,10 +42,10 @@ class Stack:
             self.dapr.start_sidecar()
         return self._own_sidecars[number]
 
-    @cached_property
-    def other_sidecar(self) -> Sidecar:
-        """A sidecar of an app of its own: Dapr gives the work of one app to any of its workers."""
-        return self.dapr.start_sidecar("other")
+    def sidecar_of(self, app_id: str) -> Sidecar:
+        """The sidecar of an app of its own: Dapr gives the work of one app to any of its workers."""
+        started = next((one for one in self.dapr.sidecars if one.app_id == app_id), None)
+        return started or self.dapr.start_sidecar(app_id)
 
     @cached_property
     def dbos(self) -> str:
