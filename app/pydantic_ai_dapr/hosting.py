@@ -21,7 +21,7 @@ from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.remote_tools import REMOTE_CALL, remote_call
 from pydantic_ai_dapr.run import WAKE_ACTIVITY, WorkflowContext
 from pydantic_ai_dapr.types import HistoryEvent, WorkflowUnavailableError
-from pydantic_ai_dapr.worker import WorkItems
+from pydantic_ai_dapr.worker import Turns
 
 log = logging.getLogger(__name__)
 CALL_SECONDS = 5.0
@@ -35,9 +35,9 @@ class _SharedRuntime:
     """The connection of this process to one sidecar, ended with the last agent that uses it."""
 
     def __init__(
-        self, address: tuple[str, int], runtime: Any, items: WorkItems, client: AgentRunClient, users: int
+        self, address: tuple[str, int], runtime: Any, turns: Turns, client: AgentRunClient, users: int
     ) -> None:
-        self._address, self._runtime, self._items, self._client, self._users = address, runtime, items, client, users
+        self._address, self._runtime, self._turns, self._client, self._users = address, runtime, turns, client, users
         self._lock = threading.Lock()
 
     def release(self) -> None:
@@ -46,7 +46,7 @@ class _SharedRuntime:
             if self._users == 0:
                 _connected.discard(self._address)
                 self._runtime.shutdown()
-                self._items.close()
+                self._turns.clear()
                 self._client.close()
 
 
@@ -77,7 +77,9 @@ def start_together(runners: Sequence[WorkflowHost]) -> None:
         host=address[0],
         port=str(address[1]),
         history_cache_max_instances=kept_runs or 1,
-        maximum_thread_pool_workers=first.concurrency,
+        maximum_concurrent_activity_work_items=first.concurrency,
+        maximum_concurrent_orchestration_work_items=first.concurrency,
+        maximum_thread_pool_workers=first.concurrency + 8,
     )
 
     def keep_answer(ctx: object, asked: dict[str, Any]) -> dict[str, Any]:
@@ -93,10 +95,10 @@ def start_together(runners: Sequence[WorkflowHost]) -> None:
     runtime.register_workflow(remote_call(), name=REMOTE_CALL)
     for runner in runners:
         runner.host_on(runtime)
-    items = WorkItems.of(runtime, kept_runs)
+    turns = Turns.of(runtime, kept_runs)
     runtime.start()
     _connected.add(address)
-    shared = _SharedRuntime(address, runtime, items, client, len(runners))
+    shared = _SharedRuntime(address, runtime, turns, client, len(runners))
     for runner in runners:
         runner.started(shared)
 

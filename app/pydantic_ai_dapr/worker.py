@@ -1,11 +1,9 @@
-"""Executes work items as the SDK's worker does, but for two things that cost it most of its time.
+"""Goes on with a workflow where its last turn in this process ended, rather than from its beginning.
 
-It goes on with a workflow where its last turn in this process ended. The SDK runs a workflow's generator anew at each
+The SDK runs a workflow's generator anew at each
 turn, through its whole history. Here the generator is kept as its last turn left it, with the events that it has taken:
 a turn whose history begins with these takes only what comes after them. Any other turn, of a process that knows nothing
 of the run or something else, is run by its whole history.
-
-And it hands each work item from the stream to the thread that executes it, with no queue or event loop in between.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -16,23 +14,16 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 import dapr.ext.workflow._durabletask.internal.helpers as helpers
-import dapr.ext.workflow._durabletask.internal.orchestrator_service_pb2_grpc as stubs
 import dapr.ext.workflow._durabletask.internal.protos as pb
-import grpc
 from dapr.ext.workflow import WorkflowRuntime
 from dapr.ext.workflow._durabletask import worker as sdk
-from dapr.ext.workflow._durabletask.internal import shared
 from dapr.ext.workflow.propagation import PropagatedHistory
-from google.protobuf.empty_pb2 import Empty
 
 log = logging.getLogger(__name__)
-HELLO_SECONDS = 5.0
-RETRY_SECONDS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0)
 
 
 @dataclass(frozen=True)
@@ -58,6 +49,14 @@ class Turns:
     def __init__(self, worker: Any, limit: int) -> None:
         self._worker, self._limit, self._lock = worker, limit, threading.Lock()
         self._kept: OrderedDict[str, _Suspended] = OrderedDict()
+
+    @classmethod
+    def of(cls, runtime: WorkflowRuntime, limit: int) -> Turns:
+        """Execute the turns of what is registered with a runtime that has not been started yet."""
+        worker: Any = runtime._WorkflowRuntime__worker  # type: ignore[attr-defined]
+        turns = cls(worker, limit)
+        worker._execute_orchestrator = turns.execute
+        return turns
 
     def execute(self, request: Any, token: Any, reset: Callable[[], None]) -> None:
         """Execute a turn, and send what came of it. As the SDK's worker does it, but for what is kept.
@@ -145,89 +144,3 @@ def _same(taken: Any, committed: Any) -> bool:
     if committed.HasField("workflowStarted"):
         return taken.HasField("workflowStarted") and taken.timestamp == committed.timestamp
     return taken is committed or taken == committed
-
-
-class WorkItems:
-    """Reads a worker's stream of work items until the worker stops, and connects again where it breaks off."""
-
-    def __init__(self, worker: Any, turns: Turns) -> None:
-        self._worker, self._turns = worker, turns
-
-    @classmethod
-    def of(cls, runtime: WorkflowRuntime, kept_turns: int) -> WorkItems:
-        """Serve what is registered with a runtime, whose activities are functions and not coroutines, once it starts.
-
-        Its thread pools limit how much is executed at a time.
-        """
-        worker: Any = runtime._WorkflowRuntime__worker  # type: ignore[attr-defined]
-        items = cls(worker, Turns(worker, kept_turns))
-        worker._async_run_loop = items._listen
-        return items
-
-    def close(self) -> None:
-        """Let go of every suspended workflow."""
-        self._turns.clear()
-
-    async def _listen(self) -> None:
-        worker, failures = self._worker, 0
-        while not worker._shutdown.wait(RETRY_SECONDS[min(failures, len(RETRY_SECONDS) - 1)]):
-            try:
-                stream = self._connect()
-                failures = 0
-                for item in stream:
-                    self._hand_out(item, stream)
-                log.info("the sidecar ended the stream of work items")
-            except (grpc.RpcError, _StoppingError) as error:
-                if not worker._shutdown.is_set():
-                    log.warning("not connected to the sidecar at %s: %s", worker._host_address, _told(error))
-            failures += 1
-            self._disconnect()
-
-    def _connect(self) -> Any:
-        worker = self._worker
-        channel = shared.get_grpc_channel(
-            worker._host_address, worker._secure_channel, worker._interceptors, options=worker._channel_options
-        )
-        stub = stubs.TaskHubSidecarServiceStub(channel)
-        try:
-            # First, so that no result is sent on a connection that doesn't work.
-            stub.Hello(Empty(), timeout=HELLO_SECONDS)
-            if not worker._set_connection(channel, stub):
-                raise _StoppingError
-        except Exception:
-            channel.close()
-            raise
-        capabilities = [pb.WORKER_CAPABILITY_HEALTH_PING, pb.WORKER_CAPABILITY_STATEFUL_HISTORY]
-        worker._response_stream = stub.GetWorkItems(pb.GetWorkItemsRequest(capabilities=capabilities))
-        worker._stream_ready.set()
-        return worker._response_stream
-
-    def _disconnect(self) -> None:
-        worker = self._worker
-        channel = worker._retire_connection()
-        if channel is not None:
-            worker._schedule_deferred_channel_close(channel)
-        worker._stream_ready.clear()
-        # The sidecar forgets which histories it has sent here.
-        worker._history_cache.reset()
-
-    def _hand_out(self, item: Any, stream: Any) -> None:
-        pools = self._worker._async_worker_manager
-        with suppress(RuntimeError):  # the worker has stopped
-            if item.HasField("workflowRequest"):
-                reset = self._worker._make_stream_teardown(stream)
-                pools.orchestration_thread_pool.submit(
-                    self._turns.execute, item.workflowRequest, item.completionToken, reset
-                )
-            elif item.HasField("activityRequest"):
-                request = item.activityRequest
-                activity = self._worker._registry.get_activity(request.name)
-                pools.thread_pool.submit(self._worker._execute_activity, activity, request, item.completionToken)
-
-
-class _StoppingError(Exception):
-    """The worker is stopping."""
-
-
-def _told(error: Exception) -> str:
-    return str(error.details()) if isinstance(error, grpc.Call) else str(error)

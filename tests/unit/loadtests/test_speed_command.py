@@ -39,7 +39,10 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--only", "plain,fast"], "no contender is called fast; there are plain, holdfast, dbos, temporal, diagrid"),
+        (
+            ["--only", "plain,fast"],
+            "no contender is called fast; there are plain, holdfast, engine, dbos, temporal, diagrid",
+        ),
         (["--only", ","], "no contender was named; there are plain"),
         (["--page", "nowhere.md"], "nowhere.md is not a file that can be written: name a Markdown page that exists"),
         (["--fast"], "unrecognized arguments: --fast"),
@@ -75,7 +78,7 @@ def test_help_has_examples_and_exit_codes(capsys: pytest.CaptureFixture[str]) ->
 
 def test_everything_is_asked_for_by_default_and_kept_in_the_state_directory(asked: list[Any], tmp_path: Path) -> None:
     assert command.main(["--state", str(tmp_path)]) == 2
-    names = ["plain", "holdfast", "dbos", "temporal", "diagrid"]
+    names = ["plain", "holdfast", "engine", "dbos", "temporal", "diagrid"]
     assert asked == [(tmp_path / "benchmarks/environments", FULL, names)]
     assert sorted(one.name for one in (tmp_path / "benchmarks/results").iterdir()) == [
         "report.html",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import threading
 from collections.abc import Callable, Generator
 from datetime import timedelta
 from types import SimpleNamespace
@@ -15,7 +14,7 @@ import dapr.ext.workflow._durabletask.internal.protos as pb
 import pytest
 from dapr.ext.workflow import WorkflowRuntime
 from dapr.ext.workflow._durabletask import worker as sdk
-from pydantic_ai_dapr.worker import Turns, WorkItems
+from pydantic_ai_dapr.worker import Turns
 
 from tests.support.workflow_engine import BEGAN
 
@@ -192,17 +191,3 @@ def test_a_history_that_cant_be_had_is_asked_for_again() -> None:
     turns = Turns(SimpleNamespace(_resolve_history=unknown), 1)
     turns.execute(pb.WorkflowRequest(instanceId="run-1"), "token", lambda: asked.append("again"))
     assert asked == ["again"]
-
-
-def test_a_worker_that_stops_before_it_is_connected_ends(caplog: pytest.LogCaptureFixture) -> None:
-    runtime: Any = WorkflowRuntime(host="127.0.0.1", port="1", worker_ready_timeout=0.1)
-    items = WorkItems.of(runtime, 1)
-    worker = runtime._WorkflowRuntime__worker
-    worker._logger.handlers.clear()
-    waiting = threading.Timer(0.2, worker.stop)
-    waiting.start()
-    with pytest.raises(RuntimeError):
-        worker.start()
-    waiting.join()
-    items.close()
-    assert "not connected to the sidecar" in caplog.text
