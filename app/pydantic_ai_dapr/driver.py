@@ -122,6 +122,7 @@ class _Drive:
                 break
             run.deliver(answer)
         tasks: dict[int, _Issued] = {}
+        turn: float | None = None
         while True:
             position = len(seen)
             run.moment = _moment(ctx)
@@ -139,7 +140,8 @@ class _Drive:
                     run.issued = len(tasks) + 1
                     step = run.steps[number]
                     tasks[number] = _Issued(step, step.issue(ctx))
-            ctx.set_custom_status(str(Saved(run.segment, len(tasks))))
+                    turn = run.now()
+            ctx.set_custom_status(str(Saved(run.segment, len(tasks), turn)))
             self.kept.keep(run)
             number = yield from _first_of(tasks, stage.open)
             mine = self.kept.take(ctx.instance_id) is run

@@ -33,6 +33,7 @@ from pydantic_ai.durable_exec import (
 from pydantic_ai.tools import RunContext
 from pydantic_ai.usage import RunUsage
 
+from pydantic_ai_dapr.confirmation import Task
 from pydantic_ai_dapr.host import Envelope, OperationBody, Spent, opened
 from pydantic_ai_dapr.loop import InlineExecutor
 from pydantic_ai_dapr.operations import perform
@@ -64,7 +65,7 @@ _usage = TypeAdapter(RunUsage)
 class ActivityExecutor(Protocol):
     """Where an activity is executed, and the messages of a model request are made whole."""
 
-    def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope: ...
+    def handle(self, task: Task, delivered: Envelope, body: OperationBody) -> Envelope: ...
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope: ...
 
 
@@ -181,7 +182,7 @@ class DaprBackend(RegisteredOperationBackend[Retry]):
             async def request(current: Operation, wire: Envelope) -> object:
                 return await execute(current, await executor.expand(current.instance_id, current.ordinal, wire))
 
-            return executor.handle(ctx.workflow_id, ctx.task_id, payload, request if is_request else body)
+            return executor.handle(Task.of(ctx), payload, request if is_request else body)
 
         activity.__name__ = name
         self.activities[name] = activity

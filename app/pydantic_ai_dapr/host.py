@@ -13,12 +13,11 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any, Literal
 
 from pydantic_ai.durable_exec import durable_unit_scope
 
-from pydantic_ai_dapr.confirmation import Confirmations
+from pydantic_ai_dapr.confirmation import Asked, Confirmations, Task
 from pydantic_ai_dapr.context import operation_scope
 from pydantic_ai_dapr.errors import DroppedWorkError, to_value
 from pydantic_ai_dapr.payloads import PayloadTooLargeError, reference_of
@@ -240,19 +239,19 @@ class Deliveries:
     def __init__(self, operations: OperationHost, confirmations: Confirmations, payloads: PayloadAccess) -> None:
         self._operations, self._confirmations, self._payloads = operations, confirmations, payloads
 
-    def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope:
+    def handle(self, task: Task, delivered: Envelope, body: OperationBody) -> Envelope:
         """The activity's result: an answer as `OperationHost.execute` gives it, or a reference to it.
 
         `body(operation, params)` executes the operation. Blocks until the turn that asked for it is saved, which it
-        finds out while the operation is being executed.
+        finds out while the operation is being executed; raises DroppedWorkError where it never will be.
         """
-        operation, segment = opened(instance_id, delivered), delivered["segment"]
-        wait = partial(self._confirmations.wait, instance_id, segment, delivered["issued"], task_id)
-        if self._confirmations.is_answered(instance_id, segment, task_id, delivered["issued_at"]):
-            wait()
+        instance_id, operation = task.instance_id, opened(task.instance_id, delivered)
+        asked = Asked(task, delivered["segment"], delivered["issued"], delivered["issued_at"])
+        if self._confirmations.is_answered(asked):
+            self._confirmations.wait(asked)
             return error_answer(StaleDeliveryError(f"{operation.key} needs no execution any more"))
         answer = self._operations.begin(operation, lambda: self._body(operation, delivered, body))
-        wait()
+        self._confirmations.wait(asked)
         try:
             return self._payloads.offload(instance_id, answer())
         except PayloadTooLargeError as error:

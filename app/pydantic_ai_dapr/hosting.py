@@ -13,7 +13,7 @@ from dapr.ext.workflow import WorkflowRuntime
 
 from pydantic_ai_dapr.approvals import ASK_ACTIVITY
 from pydantic_ai_dapr.client import AgentRunClient
-from pydantic_ai_dapr.confirmation import Confirmations
+from pydantic_ai_dapr.confirmation import Asked, Confirmations, Task
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.errors import DroppedWorkError
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, OperationBody, OperationHost
@@ -83,12 +83,15 @@ def start_together(runners: Sequence[WorkflowHost]) -> None:
     )
 
     def keep_answer(ctx: object, asked: dict[str, Any]) -> dict[str, Any]:
+        first.confirm(ctx)
         return asked
 
     client = AgentRunClient("any", host=address[0], port=address[1], api_token=first.api_token)
 
     def wake(ctx: object, child: dict[str, Any]) -> dict[str, Any]:
-        return client.wake_child(**child)
+        woken = client.wake_child(**child)
+        first.confirm(ctx)
+        return woken
 
     runtime.register_activity(keep_answer, name=ASK_ACTIVITY)
     runtime.register_activity(wake, name=WAKE_ACTIVITY)
@@ -202,7 +205,13 @@ class WorkflowHost:
         """An activity: executes what the engine delivers."""
         if self.deliveries is None:
             raise DroppedWorkError
-        return self.deliveries.handle(ctx.workflow_id, ctx.task_id, delivered, body)
+        return self.deliveries.handle(Task.of(ctx), delivered, body)
+
+    def confirm(self, ctx: Any) -> None:
+        """Return once the turn that asked for an activity is saved; its answer would harm the run before."""
+        if self._confirmations is None:
+            raise DroppedWorkError
+        self._confirmations.wait(Asked(Task.of(ctx)))
 
     def _history(self, instance_id: str) -> list[HistoryEvent]:
         """The run's history; a read may meet a state that is being written, and is then repeated."""

@@ -23,6 +23,7 @@ from pydantic_core import to_jsonable_python
 
 from pydantic_ai_dapr.approvals import DurableEventWaiter
 from pydantic_ai_dapr.client import run_input_of, workflow_name
+from pydantic_ai_dapr.confirmation import Task
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.durability import DaprDurability
@@ -506,8 +507,8 @@ class _Executor:
     deliveries: Deliveries
     conversations: Conversations
 
-    def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope:
-        return self.deliveries.handle(instance_id, task_id, delivered, body)
+    def handle(self, task: Task, delivered: Envelope, body: OperationBody) -> Envelope:
+        return self.deliveries.handle(task, delivered, body)
 
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
         return await self.conversations.expand(instance_id, ordinal, wire)

@@ -191,18 +191,18 @@ class TaskHub:
 
     def tasks(self, instance_id: str, timeout: float) -> Tasks:
         """The tasks of a workflow's saved history."""
-        scheduled, answered = set[int](), set[int]()
+        scheduled, answered = dict[int, str](), set[int]()
         for event in self._events(instance_id, timeout):
             match event.WhichOneof("eventType"):
                 case "taskScheduled":
-                    scheduled.add(event.eventId)
+                    scheduled[event.eventId] = event.taskScheduled.taskExecutionId
                 case "taskCompleted":
                     answered.add(event.taskCompleted.taskScheduledId)
                 case "taskFailed":
                     answered.add(event.taskFailed.taskScheduledId)
                 case _:
                     pass
-        return Tasks(frozenset(scheduled), frozenset(answered))
+        return Tasks(scheduled, frozenset(answered))
 
     def save_state(self, store: str, key: str, value: bytes, timeout: float) -> None:
         """Write a value of the app's own to a state store."""

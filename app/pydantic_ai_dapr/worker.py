@@ -14,6 +14,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +23,8 @@ import dapr.ext.workflow._durabletask.internal.protos as pb
 from dapr.ext.workflow import WorkflowRuntime
 from dapr.ext.workflow._durabletask import worker as sdk
 from dapr.ext.workflow.propagation import PropagatedHistory
+
+from pydantic_ai_dapr.errors import DroppedWorkError
 
 log = logging.getLogger(__name__)
 
@@ -56,6 +59,7 @@ class Turns:
         worker: Any = runtime._WorkflowRuntime__worker  # type: ignore[attr-defined]
         turns = cls(worker, limit)
         worker._execute_orchestrator = turns.execute
+        worker._execute_activity = _dropping(worker._execute_activity)
         return turns
 
     def execute(self, request: Any, token: Any, reset: Callable[[], None]) -> None:
@@ -137,6 +141,16 @@ class Turns:
             ]
         for old in excess:
             old.close()
+
+
+def _dropping(execute: Callable[..., None]) -> Callable[..., None]:
+    """Executes an activity; one that drops its work ends without an answer, and without a traceback in the log."""
+
+    def execute_or_drop(*args: Any) -> None:
+        with suppress(DroppedWorkError):
+            execute(*args)
+
+    return execute_or_drop
 
 
 def _same(taken: Any, committed: Any) -> bool:

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner, RunInput
-from pydantic_ai_dapr.confirmation import Confirmations, Saved, Tasks
+from pydantic_ai_dapr.confirmation import Confirmations, Saved, Task, Tasks
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.host import Deliveries, Envelope, OperationBody, OperationHost
 from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.payloads import Payloads
 
-from tests.support.workflow_engine import Engine
+from tests.support.workflow_engine import Engine, Event, activity_context
 
 
 @dataclass
@@ -34,8 +33,8 @@ class Worker:
         )
         self.conversations = Conversations(8, self._inputs)
 
-    def handle(self, instance_id: str, task_id: int, delivered: Envelope, body: OperationBody) -> Envelope:
-        return self.deliveries.handle(instance_id, task_id, delivered, body)
+    def handle(self, task: Task, delivered: Envelope, body: OperationBody) -> Envelope:
+        return self.deliveries.handle(task, delivered, body)
 
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
         return await self.conversations.expand(instance_id, ordinal, wire)
@@ -45,10 +44,8 @@ class Worker:
 
     def _tasks(self, instance_id: str) -> Tasks:
         history = self.engine.history
-        scheduled, answered = (
-            frozenset(event.id for event in history if event.kind == kind) for kind in ("scheduled", "completed")
-        )
-        return Tasks(scheduled, answered)
+        scheduled = {event.id: event.execution_id for event in history if event.kind == "scheduled"}
+        return Tasks(scheduled, frozenset(event.id for event in history if event.kind == "completed"))
 
     async def _inputs(self, instance_id: str) -> Inputs:
         payloads = Payloads(self.values)
@@ -105,10 +102,11 @@ class DurableRun:
 
     def serve(self, name: str, value: Any) -> Any:
         """Execute one activity."""
-        number = next(event.id for event in self.engine.history if event.kind == "scheduled" and event.value is value)
-        activity = self.backend.activities[name]
-        payload = json.loads(json.dumps(value))
-        answer = activity(SimpleNamespace(workflow_id="run-1", task_id=number), payload)
+        return self.deliver(next(event for event in self.engine.history if event.value is value))
+
+    def deliver(self, task: Event) -> Any:
+        """Execute what a task asks for."""
+        answer = self.backend.activities[task.name](activity_context("run-1", task), json.loads(json.dumps(task.value)))
         return json.loads(json.dumps(answer))
 
     def finish(self) -> tuple[Any, list[ModelMessage]]:

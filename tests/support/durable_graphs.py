@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from datetime import UTC
-from types import SimpleNamespace
 from typing import Any
 
 from langgraph.graph.state import CompiledStateGraph
@@ -19,7 +18,7 @@ from pydantic_ai_dapr.payloads import Payloads
 from pydantic_ai_dapr.types import RunError
 
 from tests.support.durable_agents import Values
-from tests.support.workflow_engine import Engine, Event
+from tests.support.workflow_engine import Engine, Event, activity_context
 
 RUN = "run-1"
 
@@ -68,8 +67,8 @@ class DurableGraphRun:
     def serve(self, name: str, value: Any) -> Any:
         """Execute one activity."""
         assert self.engine is not None
-        number = next(event.id for event in self.engine.history if event.kind == "scheduled" and event.value is value)
-        context = SimpleNamespace(workflow_id=self.engine.instance_id, task_id=number)
+        task = next(event for event in self.engine.history if event.kind == "scheduled" and event.value is value)
+        context = activity_context(self.engine.instance_id, task)
         return json.loads(json.dumps(self.activities[name](context, json.loads(json.dumps(value)))))
 
     def turn(self) -> None:
@@ -140,7 +139,7 @@ class DurableGraphRun:
 
     def _tasks(self, instance_id: str) -> Tasks:
         assert self.engine is not None
-        return Tasks(frozenset(event.id for event in self.engine.history if event.kind == "scheduled"))
+        return Tasks({event.id: event.execution_id for event in self.engine.history if event.kind == "scheduled"})
 
     def _events(self) -> list[HistoryEvent]:
         """The engine's history as the sidecar tells it."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 from dapr.ext.workflow._durabletask import task
@@ -32,6 +33,8 @@ class Event:
     failed: bool = False
     app_id: str | None = None
     patches: tuple[str, ...] = ()
+    execution_id: str = ""
+    """Of a task: another one at each repetition of the turn that asks for it."""
 
 
 class NonDeterminismError(AssertionError):
@@ -92,7 +95,8 @@ class Context:
 
     def _ask(self, kind: str, name: str, value: object, app_id: str | None = None) -> task.CompletableTask[Any]:
         number = len(self.asked) + 1
-        self.asked.append(Event(kind, number, name, value, app_id=app_id))
+        execution_id = f"{self.current_utc_datetime.isoformat()}#{number}"
+        self.asked.append(Event(kind, number, name, value, app_id=app_id, execution_id=execution_id))
         self.open[number] = task.CompletableTask()
         return self.open[number]
 
@@ -118,6 +122,12 @@ class Context:
                 waiter.complete(event.value)
 
 
+def activity_context(instance_id: str, task: Event) -> SimpleNamespace:
+    """What an activity sees of the engine."""
+    inner = SimpleNamespace(task_execution_id=task.execution_id)
+    return SimpleNamespace(workflow_id=instance_id, task_id=task.id, get_inner_context=lambda: inner)
+
+
 @dataclass
 class Engine:
     """Runs one instance of `workflow`, one work item at a time."""
@@ -138,6 +148,7 @@ class Engine:
 
     def turn(self, now: datetime | None = None) -> None:
         """One work item: the whole history again, then what is in the inbox."""
+        self._before = (list(self.history), list(self.inbox), dict(self.wakeups), self.custom_status)
         self._now = now = (now or self._now) + timedelta(seconds=1)
         new = [Event("turn", value=now), *self.inbox]
         self._context = context = Context(self.instance_id, self.history)
@@ -185,6 +196,10 @@ class Engine:
             Event("raised", name=name, value=value) for name, values in context.buffered.items() for value in values
         ]
         self.turn(now)
+
+    def lose_turn(self) -> None:
+        """The last turn was not saved: what it asked for is under way, and the history knows nothing of it."""
+        self.history, self.inbox, self.wakeups, self.custom_status = self._before
 
     def serve(self, number: int, handler: Handler) -> None:
         """Run one wake-up, and put its answer into the inbox."""

@@ -14,6 +14,7 @@ from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, Usag
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai_dapr import DaprDurability, DaprWorkflowAgentRunner, Retry, current_operation
+from pydantic_ai_dapr.errors import DroppedWorkError
 
 from tests.support.durable_agents import DurableRun, comparable
 
@@ -316,3 +317,17 @@ def test_what_a_long_run_sends_to_its_model_grows_with_its_length_alone() -> Non
         inputs = [event.value for event in run.engine.earlier + run.engine.history if event.kind == "scheduled"]
         sent[steps] = sum(len(str(value)) for value in inputs)
     assert sent[40] < 2.1 * sent[20]
+
+
+def test_a_turn_that_was_lost_is_repeated_and_its_answer_belongs_to_nobody() -> None:
+    run = DurableRun(sequential_tools())
+    run.engine.turn()
+    lost = run.engine.wakeups[1]
+    run.engine.lose_turn()
+    run.replace_worker()
+    run.engine.turn()
+    assert run.engine.wakeups[1].value != lost.value
+    with pytest.raises(DroppedWorkError):
+        run.deliver(lost)
+    assert run.finish()[0] == "done"
+    assert [one.ordinal for one in run.attempts if one.phase == "ended"] == [1, 2, 3, 4, 5]
