@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ssl
 from typing import Any, cast
 
@@ -13,7 +14,7 @@ from infra.local.links import SITES
 from infra.local.site import Process
 from infra.toolchain import require
 
-__all__ = ["member", "rejoin"]
+__all__ = ["member", "rejoin", "remove_if_unchanged", "revision_of_empty"]
 
 _STATE_FILE = "etcd-cluster-state"
 
@@ -73,9 +74,7 @@ def rejoin(layout: Layout, where: str) -> bool:
     name = SITE_NAMES[where]
     if (layout.data(name) / "etcd").exists():
         return False
-    context = ssl.create_default_context(cafile=str(layout.ca))
-    context.load_cert_chain(layout.client.certificate, layout.client.key)
-    with httpx.Client(verify=context, timeout=2.0, trust_env=False) as client:
+    with _client(layout) as client:
         for other in (site for site in SITES if site != where):
             url = f"{layout.url(f'{other}.etcd')}/v3/cluster/member"
             try:
@@ -91,6 +90,36 @@ def rejoin(layout: Layout, where: str) -> bool:
             layout.write(layout.config(name, _STATE_FILE), "existing\n")
             return True
     return False
+
+
+def revision_of_empty(layout: Layout, where: str, key: str) -> str | None:
+    """When a key was last written, if it is there and has an empty value. Raises httpx.HTTPError."""
+    with _client(layout) as client:
+        found = cast(
+            "dict[str, Any]", _post(client, f"{layout.url(f'{where}.etcd')}/v3/kv/range", {"key": _encoded(key)})
+        )
+    (entry,) = found.get("kvs") or [{"value": "?"}]
+    return None if entry.get("value") else str(entry["mod_revision"])
+
+
+def remove_if_unchanged(layout: Layout, where: str, key: str, revision: str) -> bool:
+    """Whether the key was removed: not where it was written after `revision`. Raises httpx.HTTPError."""
+    compare = {"key": _encoded(key), "target": "MOD", "result": "EQUAL", "mod_revision": revision}
+    remove = {"request_delete_range": {"key": _encoded(key)}}
+    with _client(layout) as client:
+        url = f"{layout.url(f'{where}.etcd')}/v3/kv/txn"
+        answer = cast("dict[str, Any]", _post(client, url, {"compare": [compare], "success": [remove]}))
+    return bool(answer.get("succeeded"))
+
+
+def _client(layout: Layout) -> httpx.Client:
+    context = ssl.create_default_context(cafile=str(layout.ca))
+    context.load_cert_chain(layout.client.certificate, layout.client.key)
+    return httpx.Client(verify=context, timeout=2.0, trust_env=False)
+
+
+def _encoded(key: str) -> str:
+    return base64.b64encode(key.encode()).decode()
 
 
 def _post(client: httpx.Client, url: str, body: dict[str, Any]) -> object:

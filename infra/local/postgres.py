@@ -12,17 +12,23 @@ import hmac
 import json
 import secrets
 import shlex
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import yaml
 
+from infra.local import etcd
 from infra.local.layout import SITE_NAMES, Layout, python
 from infra.local.site import Process
 from infra.toolchain import find_postgres
 
-__all__ = ["APP_DATABASE", "APP_ROLE", "SCOPE", "dsn", "dynamic", "patroni", "write_files"]
+__all__ = ["APP_DATABASE", "APP_ROLE", "MAKER", "SCOPE", "Promise", "dsn", "dynamic", "patroni", "write_files"]
 
 SCOPE, APP_ROLE, APP_DATABASE = "holdfast", "holdfast_app", "holdfast"
+MAKER = "a"
+"""The region that makes the database."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +128,34 @@ def patroni(layout: Layout, region: str) -> Process:
     )
 
 
+class Promise:
+    """Withdraws a promise to make the database that is not being kept, so that it is made after all.
+
+    Before it makes a database, Patroni writes a key into the lease store, and nobody else makes one then. Where the
+    answer to that was lost, it asks again, takes its own key for somebody else's, and every region waits for ever.
+    """
+
+    def __init__(self, layout: Layout) -> None:
+        self._layout, self._key = layout, f"/service/{SCOPE}/initialize"
+        self._idle_since: tuple[str, float] | None = None
+
+    def mend(self, node: Mapping[str, Any]) -> bool:
+        """Whether the promise was withdrawn; `node` is what Patroni says of the region that makes the database.
+
+        It is when the node has been seen idle for three of its rounds. Raises httpx.HTTPError.
+        """
+        idle = node.get("role") == "uninitialized" and node.get("state") == "stopped"
+        revision = etcd.revision_of_empty(self._layout, MAKER, self._key) if idle else None
+        if revision is None:
+            self._idle_since = None
+            return False
+        if self._idle_since is None or self._idle_since[0] != revision:
+            self._idle_since = (revision, time.monotonic())
+        if time.monotonic() - self._idle_since[1] < 3 * self._layout.settings.lease.loop_wait:
+            return False
+        return etcd.remove_if_unchanged(self._layout, MAKER, self._key, revision)
+
+
 def _configuration(layout: Layout, region: str) -> dict[str, object]:
     name, other = SITE_NAMES[region], "b" if region == "a" else "a"
     tls, passwords = layout.tls(name), read_passwords(layout)
@@ -200,7 +234,7 @@ def _configuration(layout: Layout, region: str) -> dict[str, object]:
         },
         "tags": {"nofailover": False, "noloadbalance": False, "clonefrom": False, "nosync": False},
     }
-    if region == "a":
+    if region == MAKER:
         script = shlex.quote(str(layout.config(name, "bootstrap.sql")))
         psql = shlex.quote(str(find_postgres().bin / "psql"))
         config["bootstrap"] = {

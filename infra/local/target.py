@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import httpx
 
-from infra.local import etcd, payments, region, wan, witness
+from infra.local import etcd, payments, postgres, region, wan, witness
 from infra.local.errors import PartError
 from infra.local.files import check_reachable, exclusively, make_directory, write
 from infra.local.health import Looker
@@ -170,6 +170,7 @@ def _write_files(part: str, layout: Layout) -> bool:
 
 def _await_ready(part: str, site: Site, layout: Layout, progress: Progress) -> None:
     said = ""
+    promise = postgres.Promise(layout) if part == SITE_NAMES[postgres.MAKER] else None
     with Looker(layout) as look:
         if part == wan.NAME and look.processes(site).good and not look.links().good:
             wan.reset(layout)
@@ -182,6 +183,9 @@ def _await_ready(part: str, site: Site, layout: Layout, progress: Progress) -> N
                     if sight.detail != said:
                         said = sight.detail
                         progress(f"waiting: {said}")
+                    with contextlib.suppress(httpx.HTTPError):
+                        if promise and promise.mend(look.patroni(postgres.MAKER) or {}):
+                            progress("nobody made the database that was promised: it is made anew")
                     return None, sight.detail
             return True, ""
 
