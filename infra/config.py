@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from infra.topology import EarlyRelease, Lease, Settings
-from infra.values import Invalid, choice, integer, names, number, quantity, switch, text
+from infra.values import Invalid, choice, integer, names, number, quantity, reference, switch, text
 
 if TYPE_CHECKING:
     from infra.values import Kind
@@ -44,9 +44,11 @@ _DEFAULT = Settings(name="", directory=Path())
 KEYS: Mapping[str, tuple[Kind, object]] = {
     "target": (choice(TARGETS), "local"),
     "workers": (integer(2, 16), _DEFAULT.workers),
+    "agent": (reference(), _DEFAULT.agent),
     "model": (text(), _DEFAULT.model),
     "model_latency_seconds": (number(0, 60), _DEFAULT.model_latency_seconds),
     "max_iterations": (integer(1, 10_000), _DEFAULT.max_iterations),
+    "kept_runs": (integer(0, 100_000), _DEFAULT.kept_runs),
     "max_body_size": (quantity(), _DEFAULT.max_body_size),
     "stuck_after_seconds": (number(1, 86_400), _DEFAULT.stuck_after_seconds),
     "environment": (names(), ()),

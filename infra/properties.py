@@ -37,6 +37,7 @@ def to_settings(properties: Mapping[str, Any], environ: Mapping[str, str]) -> Se
             "directory": Path(properties["directory"]),
             "workers": int(properties["workers"]),
             "max_iterations": int(properties["max_iterations"]),
+            "kept_runs": int(properties["kept_runs"]),
             "stuck_after_seconds": float(properties["stuck_after_seconds"]),
             "model_latency_seconds": float(properties["model_latency_seconds"]),
             "lease": Lease(**{name: int(value) for name, value in lease.items()}),

@@ -42,6 +42,10 @@ class Settings:
     stuck_after_seconds: float = 60.0
     max_body_size: str = "4Mi"
     max_iterations: int = 25
+    kept_runs: int = 256
+    """Suspended runs that one worker keeps in memory."""
+    agent: str = "refund_desk:hosted"
+    """What the regions host, as `package.module:attribute`."""
     model: str = "refund_desk:deterministic"
     model_latency_seconds: float = 0.3
     environment: Mapping[str, str] = field(default_factory=dict[str, str])

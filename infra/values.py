@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-__all__ = ["Invalid", "Kind", "choice", "integer", "names", "number", "quantity", "switch", "text"]
+__all__ = ["Invalid", "Kind", "choice", "integer", "names", "number", "quantity", "reference", "switch", "text"]
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
 _SMALLEST, _LARGEST = 2**20, 2**30
@@ -100,6 +100,18 @@ def text() -> Kind:
         return raw
 
     return Kind("a text without blanks", parse)
+
+
+def reference() -> Kind:
+    """Something in Python that can be imported where it is used."""
+
+    def parse(raw: object) -> str:
+        parts = raw.replace(":", ".").split(".") if isinstance(raw, str) and raw.count(":") == 1 else []
+        if not parts or not all(part.isidentifier() for part in parts):
+            raise Invalid
+        return str(raw)
+
+    return Kind("package.module:attribute", parse)
 
 
 def quantity() -> Kind:

@@ -12,6 +12,7 @@ import httpx
 from fastapi import FastAPI
 from pydantic_ai_dapr.client import AgentRunClient
 from run_index import RunIndex
+from service.hosting import load_hosted
 from serving import configuration_of, read_secret, serve
 from serving.server import log_to_stderr
 
@@ -36,15 +37,13 @@ def build_agent(config: AgentConfig) -> RegionAgent:
     events, role_file = EventLog(config.events_file), RoleFile(config.role_file, config.region)
     dapr_token = read_secret(config.dapr_token_file)
     index = RunIndex(read_secret(config.database_dsn_file))
+    name = load_hosted(config.agent).name
 
     def client(timeout: float) -> httpx.AsyncClient:
         return httpx.AsyncClient(verify=context, timeout=timeout, trust_env=False)
 
     def sweeper() -> Sweeper:
-        workflows = [
-            AgentRunClient(config.agent_name, port=sidecar.grpc_port, api_token=dapr_token)
-            for sidecar in config.sidecars
-        ]
+        workflows = [AgentRunClient(name, port=sidecar.grpc_port, api_token=dapr_token) for sidecar in config.sidecars]
         return Sweeper(index, list(workflows), events, config.stuck_after_seconds)
 
     supervisor = Supervisor(config.supervisor_socket)

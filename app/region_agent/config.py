@@ -55,7 +55,7 @@ class AgentConfig(ConfigurationFile):
     sidecars: list[SidecarProcess]
     scheduler: SchedulerProcess
     dapr_token_file: Path
-    agent_name: str
+    agent: str
     role_file: Path
     events_file: Path
     early_release: EarlyReleaseConfig = EarlyReleaseConfig()

@@ -23,13 +23,14 @@ def main(arguments: list[str]) -> int:
     log_to_stderr()
     config = configuration_of(ServiceConfig, "service", arguments)
     dapr_token, dsn = read_secret(config.dapr_token_file), read_secret(config.database_dsn_file)
+    hosted = load_hosted(config.agent)
     clients = [
-        AgentRunClient(config.agent_name, host="127.0.0.1", port=sidecar.grpc_port, api_token=dapr_token)
+        AgentRunClient(hosted.name, host="127.0.0.1", port=sidecar.grpc_port, api_token=dapr_token)
         for sidecar in config.sidecars
     ]
     region = Region(
         config=config,
-        hosted=load_hosted(config.agent),
+        hosted=hosted,
         index=RunIndex(dsn),
         sidecars=Sidecars(clients),
         store=state_store(config.app_id, dsn),

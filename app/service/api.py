@@ -94,9 +94,7 @@ def build_app(region: Region, token: str) -> FastAPI:
     def start(request: StartRequest, where: ActiveRegion, response: Response) -> Run:
         run_input = _run_input(where.hosted, request)
         with failures_are_problems():
-            accepted = where.index.accept(
-                request.run_id, run_input.model_dump(mode="json"), agent=where.config.agent_name
-            )
+            accepted = where.index.accept(request.run_id, run_input.model_dump(mode="json"), agent=where.hosted.name)
         if accepted.outcome == "conflict":
             raise Problem(409, "conflict", f"run {request.run_id} exists with another input; choose another id")
         response.headers["Location"] = f"/v1/runs/{request.run_id}"

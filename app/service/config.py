@@ -25,7 +25,6 @@ class ServiceConfig(ConfigurationFile):
     tls: Tls
     token_file: Path
     agent: str
-    agent_name: str
     app_id: str
     peers: dict[str, str]
     role_file: Path

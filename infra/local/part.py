@@ -45,6 +45,8 @@ _REGION = _APP | {
     "stuck_after_seconds",
     "max_body_size",
     "max_iterations",
+    "kept_runs",
+    "agent",
     "model",
     "model_latency_seconds",
 }

@@ -11,9 +11,6 @@ from infra.local.site import Process, Site
 
 __all__ = ["other", "site", "worker_names", "write_files"]
 
-_AGENT = "refund_desk:hosted"
-_AGENT_NAME = "refund-desk"
-
 
 def other(region: str) -> str:
     return "b" if region == "a" else "a"
@@ -99,7 +96,7 @@ def _agent(layout: Layout, region: str) -> dict[str, object]:
             "health_port": layout.ports[f"{region}.scheduler-health"],
         },
         "dapr_token_file": str(layout.config(name, "dapr-api-token")),
-        "agent_name": _AGENT_NAME,
+        "agent": layout.settings.agent,
         "role_file": str(data / "role.json"),
         "events_file": str(data / "region-agent.jsonl"),
         "early_release": {"enabled": early.enabled, "silence_seconds": early.silence_seconds},
@@ -114,7 +111,7 @@ def _worker(layout: Layout, region: str, worker: str, number: int) -> dict[str, 
     return {
         "region": region,
         "name": worker,
-        "agent": _AGENT,
+        "agent": settings.agent,
         "model": settings.model,
         "model_latency_seconds": settings.model_latency_seconds,
         "max_iterations": settings.max_iterations,
@@ -130,7 +127,7 @@ def _worker(layout: Layout, region: str, worker: str, number: int) -> dict[str, 
             "ca": str(layout.ca),
             "token_file": str(layout.secret("payments-token")),
         },
-        "kept_runs": 256,
+        "kept_runs": settings.kept_runs,
     }
 
 
@@ -142,8 +139,7 @@ def _service(layout: Layout, region: str) -> dict[str, object]:
         "listen": layout.address(f"{region}.api"),
         "tls": layout.tls_files(name),
         "token_file": str(layout.secret("api-token")),
-        "agent": _AGENT,
-        "agent_name": _AGENT_NAME,
+        "agent": layout.settings.agent,
         "app_id": dapr.APP_ID,
         "peers": {peer: layout.url(f"{peer}.api")},
         "role_file": str(data / "role.json"),

@@ -181,7 +181,6 @@ def service_config(directory: Path, **changes: object) -> dict[str, object]:
         "tls": {"ca": "ca.crt", "cert": "service.crt", "key": "service.key"},
         "token_file": str(directory / "token"),
         "agent": "refund_desk.hosted:hosted",
-        "agent_name": "refund-desk",
         "app_id": "refund-desk",
         "peers": {"b": PEER},
         "role_file": str(directory / "role.json"),

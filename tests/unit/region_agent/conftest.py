@@ -38,7 +38,7 @@ def config(tmp_path: Path) -> AgentConfig:
             ],
             "scheduler": {"process": "scheduler", "data_dir": tmp_path / "scheduler", "health_port": 1},
             "dapr_token_file": secret,
-            "agent_name": "refund-desk",
+            "agent": "refund_desk:hosted",
             "role_file": tmp_path / "role.json",
             "events_file": tmp_path / "events.jsonl",
             "poll_seconds": 0.01,

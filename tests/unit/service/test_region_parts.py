@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from service.role import RoleFile
 from service.sidecars import Sidecars
 from service.state_store import state_store
 
+from infra.state import project_root
 from tests.support.regions import MemoryWorkflows, service_config, write_role
 
 pytestmark = pytest.mark.unit
@@ -135,9 +137,22 @@ class TestStateStore:
         assert "s3cret" not in str(error.value)
 
 
+HOSTING = project_root() / "docs" / "hosting.md"
+
+
 class TestHosting:
     def test_an_agent_is_found_by_its_reference(self) -> None:
         assert load_hosted("refund_desk.hosted:hosted") is hosted
+
+    def test_the_agent_of_the_documentation_is_one(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        (code,) = re.findall(r"```python\n# helpdesk.py\n(.*?)```", HOSTING.read_text(encoding="utf-8"), re.DOTALL)
+        (tmp_path / "helpdesk.py").write_text(code)
+        monkeypatch.syspath_prepend(tmp_path)
+        helpdesk = load_hosted("helpdesk:hosted")
+        helpdesk.warm_up()
+        question = helpdesk.input_type.model_validate({"customer": "Ada", "text": "Where is my order?"})
+        agent = helpdesk.build_agent(model="test", model_latency_seconds=0.0, effects=None)
+        assert "nothing about" in agent.run_sync(helpdesk.prompt(question), deps=helpdesk.deps(question)).output
 
     @pytest.mark.parametrize("reference", ["no_such_module:hosted", "refund_desk.hosted:nobody", "refund_desk.hosted"])
     def test_an_agent_that_is_not_there_is_named(self, reference: str) -> None:
