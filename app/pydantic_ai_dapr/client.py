@@ -16,7 +16,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from pydantic_ai_dapr.export import Export, Remembered, StateStore, Stored
 from pydantic_ai_dapr.history import steps
-from pydantic_ai_dapr.journal import PAYLOAD, Journal, continued_of, whole_history
+from pydantic_ai_dapr.journal import PAYLOAD, Journal, whole_history
 from pydantic_ai_dapr.payloads import Payloads
 from pydantic_ai_dapr.taskhub import SidecarValues, TaskHub
 from pydantic_ai_dapr.types import (
@@ -167,8 +167,7 @@ class AgentRunClient:
 
     def purge(self, run_id: str) -> None:
         """Remove an ended run from the state store, with what was kept beside its history."""
-        continued = self._continued(self._events(run_id))
-        self._journal.delete(run_id, continued.head if continued else None)
+        self._journal.delete(run_id, self._events(run_id))
         self.hub.purge(run_id, self._timeout)
 
     def history(self, run_id: str) -> list[HistoryEvent]:
@@ -277,10 +276,6 @@ class AgentRunClient:
 
     def _events(self, run_id: str) -> list[HistoryEvent]:
         return self.hub.history(run_id, self._timeout)
-
-    def _continued(self, events: list[HistoryEvent]) -> Any:
-        started = next((event for event in events if event.type == "executionStarted"), None)
-        return continued_of(started.input) if started else None
 
 
 def _task_of(run_id: str, step: int, events: list[HistoryEvent]) -> int:

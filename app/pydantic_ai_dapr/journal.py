@@ -16,7 +16,7 @@ from typing import Any, TypeVar, cast
 from pydantic import BaseModel, ConfigDict, Field
 
 from pydantic_ai_dapr.errors import ErrorValue
-from pydantic_ai_dapr.payloads import Payloads, Reference
+from pydantic_ai_dapr.payloads import Payloads, Reference, reference_of
 from pydantic_ai_dapr.run import Answer, Moment
 from pydantic_ai_dapr.types import HistoryEvent, RunError
 
@@ -98,12 +98,22 @@ class Journal:
             events += _completed(own, [load_answer(one) for one in value["answers"]])
         return [event.model_copy(update={"sequence": number}) for number, event in enumerate(events)]
 
-    def delete(self, instance_id: str, head: Reference | None) -> None:
-        """Remove every segment up to `head` that the run wrote; one that was run again refers to the old run's."""
-        for reference, value in self._chain(head):
-            if not reference.key.startswith(f"{instance_id}|"):
-                continue
-            for one in (Reference.model_validate(value["history"]), reference):
+    def delete(self, instance_id: str, events: list[HistoryEvent]) -> None:
+        """Remove what the run wrote beside its history, of which `events` is the current segment.
+
+        What it refers to of another run stays: one that was run again goes on from the old run's.
+        """
+        started = next((event for event in events if event.type == "executionStarted"), None)
+        continued = continued_of(started.input) if started else None
+        written = _referred(events)
+        for reference, value in self._chain(continued.head if continued else None):
+            history = Reference.model_validate(value["history"])
+            earlier = [
+                HistoryEvent.model_validate(one) for one in self._patiently(lambda r=history: self._payloads.get(r))
+            ]
+            written += [*_referred(earlier), *_referred_by(value["answers"]), history, reference]
+        for one in dict.fromkeys(written):
+            if one.key.startswith(f"{instance_id}|"):
                 self._patiently(lambda one=one: self._payloads.delete(one))
 
     def offload(self, instance_id: str, value: Any) -> Any:
@@ -151,6 +161,19 @@ def with_earlier(events: list[HistoryEvent], journal: Journal) -> list[HistoryEv
     started = next((event for event in events if event.type == "executionStarted"), None)
     continued = continued_of(started.input) if started else None
     return (journal.history(continued.head) if continued else []) + events
+
+
+def _referred(events: list[HistoryEvent]) -> list[Reference]:
+    return _referred_by([(event.input, event.result) for event in events])
+
+
+def _referred_by(value: Any) -> list[Reference]:
+    """Every reference in a value, however deep."""
+    reference = reference_of(value)
+    if reference is not None:
+        return [reference]
+    inner: Any = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()  # pyright: ignore[reportUnknownMemberType, reportUnknownVariableType]
+    return [found for one in inner for found in _referred_by(one)]
 
 
 def _whole(value: Any, payloads: Payloads) -> Any:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import random
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from pydantic_ai_dapr import PayloadLostError, PayloadTooLargeError, payloads
+from pydantic_ai_dapr import HistoryEvent, PayloadLostError, PayloadTooLargeError, payloads
+from pydantic_ai_dapr.journal import Continued, Journal, Segment
 from pydantic_ai_dapr.payloads import Payloads, reference_of
+from pydantic_ai_dapr.run import Answer, Moment
 
 from tests.support.durable_agents import Values
 
@@ -78,3 +81,23 @@ def test_what_is_too_large_is_refused(kept: Payloads, values: Values, monkeypatc
 def test_what_is_no_reference_is_left_alone(kept: Payloads, value: Any) -> None:
     assert reference_of(value) is None
     assert kept.resolve(value) == value
+
+
+def test_what_a_run_wrote_beside_its_history_is_removed_with_it(kept: Payloads, values: Values) -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    others = kept.offload("run-0", noise(300))
+    before = dict(values)
+
+    def event(kind: Any, **fields: Any) -> HistoryEvent:
+        return HistoryEvent(sequence=0, type=kind, timestamp=at, **fields)
+
+    def large(seed: str) -> Any:
+        return kept.offload("run-1", seed + noise(200))
+
+    cut = [event("taskScheduled", task_id=1, input={"params": large("asked")}), event("taskCompleted", result=others)]
+    journal = Journal(kept, lambda instance_id: cut)
+    segment = Segment(Moment(at, False), [Answer(1, large("answered"), None, Moment(at, False))])
+    head = journal.append("run-1", segment, None)
+    started = {"payload": large("input"), "continued": Continued(segment=1, head=head).model_dump()}
+    journal.delete("run-1", [event("executionStarted", input=started), event("taskCompleted", result=large("last"))])
+    assert values == before
