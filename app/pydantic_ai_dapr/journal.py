@@ -105,13 +105,11 @@ class Journal:
         """
         started = next((event for event in events if event.type == "executionStarted"), None)
         continued = continued_of(started.input) if started else None
-        written = _referred(events)
+        written = _referred_by([(event.input, event.result) for event in events])
         for reference, value in self._chain(continued.head if continued else None):
             history = Reference.model_validate(value["history"])
-            earlier = [
-                HistoryEvent.model_validate(one) for one in self._patiently(lambda r=history: self._payloads.get(r))
-            ]
-            written += [*_referred(earlier), *_referred_by(value["answers"]), history, reference]
+            earlier = self._patiently(lambda r=history: self._payloads.get(r))
+            written += [*_referred_by(earlier), *_referred_by(value["answers"]), history, reference]
         for one in dict.fromkeys(written):
             if one.key.startswith(f"{instance_id}|"):
                 self._patiently(lambda one=one: self._payloads.delete(one))
@@ -161,10 +159,6 @@ def with_earlier(events: list[HistoryEvent], journal: Journal) -> list[HistoryEv
     started = next((event for event in events if event.type == "executionStarted"), None)
     continued = continued_of(started.input) if started else None
     return (journal.history(continued.head) if continued else []) + events
-
-
-def _referred(events: list[HistoryEvent]) -> list[Reference]:
-    return _referred_by([(event.input, event.result) for event in events])
 
 
 def _referred_by(value: Any) -> list[Reference]:
