@@ -189,7 +189,8 @@ class _Drive:
             _replay(run, segment.answers)
             run.advance()
             run.begin_segment(earlier[number + 1].begun if number + 1 < len(earlier) else begun)
-        _replay(run, seen)
+        # What came before the last answer was met in this work item already, and is not reported again.
+        _replay(run, [*(replace(one, moment=replace(one.moment, replaying=True)) for one in seen[:-1]), *seen[-1:]])
         return run
 
     def _is_long(self, ctx: WorkflowContext, run: LiveRun, tasks: dict[int, _Issued]) -> bool:

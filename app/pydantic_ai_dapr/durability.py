@@ -28,8 +28,8 @@ from pydantic_ai.durable_exec import (
     RoleBasedOperationConfig,
     ToolsetCallToolId,
     conversation_id_from_run_id,
-    replay_scope,
 )
+from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.tools import RunContext
 from pydantic_ai.usage import RunUsage
 
@@ -230,6 +230,10 @@ class DaprDurability(BaseDurabilityCapability[Any]):
             self._backend = DaprBackend(str(self.name), self._retry, DaprTransports(boundary))
         return self._backend
 
+    def instrumentation_settings(self) -> InstrumentationSettings | None:
+        """How the agent's runs are instrumented, where they are."""
+        return self._instrumentation_settings()
+
     @property
     def in_durable_context(self) -> bool:
         return current_run.get() is not None
@@ -249,11 +253,7 @@ class DaprDurability(BaseDurabilityCapability[Any]):
         run = current_run.get()
         if run is None:
             return await handler()
-        with (
-            Agent.using_thread_executor(InlineExecutor()),
-            Agent.using_sleep(asyncio.sleep),
-            replay_scope(is_replaying=run.is_replaying),
-        ):
+        with Agent.using_thread_executor(InlineExecutor()), Agent.using_sleep(asyncio.sleep):
             return await super().wrap_run(ctx, handler=handler)
 
 

@@ -22,6 +22,7 @@ from pydantic_ai_dapr.context import operation_scope
 from pydantic_ai_dapr.errors import DroppedWorkError, to_value
 from pydantic_ai_dapr.payloads import PayloadTooLargeError, reference_of
 from pydantic_ai_dapr.run import PayloadAccess, identity
+from pydantic_ai_dapr.tracing import Carrier, Remarks, continued
 from pydantic_ai_dapr.types import Attempt, Operation
 
 Envelope = dict[str, Any]
@@ -33,13 +34,20 @@ REMEMBERED = 2048
 
 
 def envelope(
-    operation: Operation, params: Any, *, segment: int = 0, issued: int = 0, issued_at: float = 0.0
+    operation: Operation,
+    params: Any,
+    *,
+    segment: int = 0,
+    issued: int = 0,
+    issued_at: float = 0.0,
+    trace: Carrier | None = None,
 ) -> Envelope:
     """An operation with its parameters, as an activity's input.
 
-    It is the `issued`-th step of its segment, asked for at `issued_at` (Unix seconds).
+    It is the `issued`-th step of its segment, asked for at `issued_at` (Unix seconds), and executed in the `trace`.
     """
-    return {"segment": segment, "issued": issued, "issued_at": issued_at, **identity(operation), "params": params}
+    made = {"segment": segment, "issued": issued, "issued_at": issued_at, **identity(operation), "params": params}
+    return made | {"trace": trace} if trace else made
 
 
 def opened(instance_id: str, payload: Envelope) -> Operation:
@@ -116,14 +124,15 @@ class OperationHost:
         self._stopped = False
         self._ended: OrderedDict[_Key, Envelope] = OrderedDict()
 
-    def execute(self, operation: Operation, body: Body) -> Envelope:
+    def execute(self, operation: Operation, body: Body, trace: Carrier | None = None) -> Envelope:
         """The operation's answer: `{"ok": …}`, or `{"err": …}` with the error as a value. Blocks until it is there."""
-        return self.begin(operation, body)()
+        return self.begin(operation, body, trace)()
 
-    def begin(self, operation: Operation, body: Body) -> Callable[[], Envelope]:
+    def begin(self, operation: Operation, body: Body, trace: Carrier | None = None) -> Callable[[], Envelope]:
         """Begin to execute the operation, or join its execution; what is returned waits for the answer.
 
-        Raises DroppedWorkError after `stop`.
+        It is executed in `trace`, and what it says about the span there is in the answer, under `span`. Raises
+        DroppedWorkError after `stop`.
         """
         key = _key(operation)
         with self._lock:
@@ -135,7 +144,7 @@ class OperationHost:
             running = self._running.get(key)
             joined = running is not None
             if running is None:
-                running = self._running[key] = self._thread.submit(self._run(operation, body))
+                running = self._running[key] = self._thread.submit(self._run(operation, body, trace or {}))
                 self._began[key] = time.monotonic()
         if joined:
             self._tell(operation, "started", joined=True)
@@ -176,11 +185,12 @@ class OperationHost:
             self._stopped = True
         self._thread.stop()
 
-    async def _run(self, operation: Operation, body: Body) -> Envelope:
+    async def _run(self, operation: Operation, body: Body, trace: Carrier) -> Envelope:
         self._tell(operation, "started")
         outcome: Literal["ok", "error"] = "error"
+        remarks: Remarks = {}
         try:
-            with durable_unit_scope(), operation_scope(operation):
+            with durable_unit_scope(), operation_scope(operation), continued(trace) as remarks:
                 value = await body()
                 answer: Envelope = (
                     {"ok": value.value, "usage": value.usage} if isinstance(value, Spent) else {"ok": value}
@@ -190,7 +200,7 @@ class OperationHost:
             answer = error_answer(error)
         finally:
             self._tell(operation, "ended", outcome=outcome)
-        return answer
+        return answer | {"span": remarks} if remarks else answer
 
     def _remember(self, key: _Key, done: Future[Envelope]) -> None:
         with self._lock:
@@ -250,7 +260,8 @@ class Deliveries:
         if self._confirmations.is_answered(asked):
             self._confirmations.wait(asked)
             return error_answer(StaleDeliveryError(f"{operation.key} needs no execution any more"))
-        answer = self._operations.begin(operation, lambda: self._body(operation, delivered, body))
+        trace = delivered.get("trace")
+        answer = self._operations.begin(operation, lambda: self._body(operation, delivered, body), trace)
         self._confirmations.wait(asked)
         try:
             return self._payloads.offload(instance_id, answer())

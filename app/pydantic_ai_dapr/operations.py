@@ -11,6 +11,7 @@ from pydantic_ai_dapr.errors import ErrorValue, rebuild
 from pydantic_ai_dapr.host import Envelope, envelope
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.run import LiveRun
+from pydantic_ai_dapr.tracing import carried, remark
 from pydantic_ai_dapr.types import Operation
 
 
@@ -27,15 +28,21 @@ async def perform(
     `operation.attempt` is the number of the first attempt. `params` is not asked during replay. `spent` is told of
     the usage that came about inside the operation.
     """
-    first = operation.attempt
+    first, trace = operation.attempt, carried()
     while True:
 
         def issue(operation: Operation = operation) -> Envelope:
             return envelope(
-                operation, run.offload(params()), segment=run.segment, issued=run.issued, issued_at=run.now()
+                operation,
+                run.offload(params()),
+                segment=run.segment,
+                issued=run.issued,
+                issued_at=run.now(),
+                trace=trace,
             )
 
         answer: Envelope = run.resolve(await run.call(activity, issue, operation))
+        remark(answer.get("span", {}))
         if "ok" in answer:
             if spent is not None and "usage" in answer:
                 spent(answer["usage"])

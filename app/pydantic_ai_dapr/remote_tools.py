@@ -29,6 +29,7 @@ from pydantic_ai_dapr.errors import ErrorValue, ToolDeniedError, judge, rebuild
 from pydantic_ai_dapr.host import envelope
 from pydantic_ai_dapr.payloads import PayloadTooLargeError
 from pydantic_ai_dapr.run import current_run
+from pydantic_ai_dapr.tracing import carried, remark
 from pydantic_ai_dapr.types import RECOVER, Operation, RunExistsError, RunStatus, WorkflowUnavailableError
 
 Deps = TypeVar("Deps")
@@ -148,7 +149,7 @@ class RemoteTools(FunctionToolset[Deps]):
         call = {
             "activity": self._activities[operation.name],
             "app_id": self._app_id,
-            "payload": envelope(operation, params),
+            "payload": envelope(operation, params, trace=carried()),
         }
         checked_size(f"what the tool {operation.name} is called with", call)
         self._open.add(instance_id)
@@ -158,6 +159,7 @@ class RemoteTools(FunctionToolset[Deps]):
             self._open.discard(instance_id)
         self._forget(hub, instance_id)
         if status.status == "completed" and isinstance(status.output, dict):
+            remark(status.output.get("span", {}))  # type: ignore[arg-type]
             if "ok" in status.output:
                 return status.output["ok"]
             raise _raised_elsewhere(ErrorValue.model_validate(status.output["err"]))

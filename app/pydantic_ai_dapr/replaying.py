@@ -181,7 +181,7 @@ def _action(action: Any) -> JsonValue:
 
 
 def _activity(body: Any) -> JsonValue:
-    return {"activity": body.name, "input": _payload(body, "input")}
+    return {"activity": body.name, "input": _untraced(_payload(body, "input"))}
 
 
 def _timer(body: Any) -> JsonValue:
@@ -191,7 +191,7 @@ def _timer(body: Any) -> JsonValue:
 
 
 def _child(body: Any) -> JsonValue:
-    return {"child workflow": body.name, "instance": body.instanceId, "input": _payload(body, "input")}
+    return {"child workflow": body.name, "instance": body.instanceId, "input": _untraced(_payload(body, "input"))}
 
 
 def _end(body: Any) -> JsonValue:
@@ -202,6 +202,11 @@ def _end(body: Any) -> JsonValue:
 
 def _payload(body: Any, field: str) -> JsonValue:
     return json_of(getattr(body, field).value) if body.HasField(field) else None
+
+
+def _untraced(value: JsonValue) -> JsonValue:
+    """An input without its trace: whether there is one is up to the process, not to the agent."""
+    return {key: one for key, one in value.items() if key != "trace"} if isinstance(value, dict) else value
 
 
 def _difference(position: int, recorded: JsonValue, done: JsonValue) -> Difference:

@@ -14,6 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 from dapr.ext.workflow._durabletask.worker import VersionNotRegisteredException
 from pydantic import JsonValue, TypeAdapter
 from pydantic_ai import Agent
+from pydantic_ai.durable_exec import replay_scope
 from pydantic_ai.external_events import external_event_scope
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, UserContent
 from pydantic_ai.settings import ModelSettings
@@ -35,6 +36,7 @@ from pydantic_ai_dapr.journal import Journal, with_earlier
 from pydantic_ai_dapr.outputs import OutputCodec
 from pydantic_ai_dapr.replaying import ReplayReport, replay
 from pydantic_ai_dapr.run import current_run
+from pydantic_ai_dapr.tracing import carried, continued, instrumentation
 from pydantic_ai_dapr.types import (
     RunEvent,
     RunFailedError,
@@ -227,6 +229,7 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
             conversation_id=conversation_id,
             metadata=metadata,
             version=self.version,
+            trace=carried(),
         )
         self.client.start_new(run_id, run_input, timeout=timeout)
         return RunHandle(self, run_id)
@@ -391,7 +394,12 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
         assert run is not None
         run.notes["run_id"] = run_input.run_id
         asking = self._asking
-        with external_event_scope(DurableEventWaiter(lambda ask: _running(asking).submit(ask))):
+        traced = instrumentation(hosted.agent, hosted.durability.instrumentation_settings(), run)
+        with (
+            continued(run_input.trace),
+            replay_scope(is_replaying=run.is_replaying),
+            external_event_scope(DurableEventWaiter(lambda ask: _running(asking).submit(ask))),
+        ):
             result = await hosted.agent.run(
                 _prompt.validate_python(run_input.prompt),
                 deps=cast("Deps", hosted.durability.deps_codec().load(run_input.deps)),
@@ -403,7 +411,7 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
                 deferred_tool_results=_loaded(_deferred, run_input.deferred_tool_results),
                 conversation_id=run_input.conversation_id,
                 metadata=run_input.metadata,
-                capabilities=hosted.added or None,
+                capabilities=[*hosted.added, *traced] or None,
                 infer_name=False,
             )
         return run.offload(

@@ -12,6 +12,7 @@ from pydantic_core import SchemaValidator, core_schema
 
 from pydantic_ai_dapr.client import workflow_name
 from pydantic_ai_dapr.run import current_run
+from pydantic_ai_dapr.tracing import carried
 from pydantic_ai_dapr.types import RunInput
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class ChildAgents(AbstractToolset[Any]):
         if run is None:
             return (await runner.agent.run(prompt, usage=ctx.usage)).output
         ordinal = run.next_ordinal()
-        run_input = RunInput(run_id=f"{run.notes['run_id']}.{ordinal}", prompt=prompt, version=runner.version)
+        run_id = f"{run.notes['run_id']}.{ordinal}"
+        run_input = RunInput(run_id=run_id, prompt=prompt, version=runner.version, trace=carried())
         value = run_input.model_dump(mode="json", exclude_defaults=True)
         answer = await run.call_child(workflow_name(runner.name), lambda: value, f"{run.instance_id}.{ordinal}")
         result = runner.result_of(run.resolve(answer))

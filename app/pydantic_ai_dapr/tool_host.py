@@ -109,7 +109,7 @@ class ToolHost(Generic[Deps]):
                 checked_size(f"the answer of the tool {tool}", answer)
                 return answer
 
-            return operations.execute(operation, call)
+            return operations.execute(operation, call, payload.get("trace"))
 
         activity.__name__ = name
         return activity
