@@ -120,6 +120,7 @@ class _Bound(BoundDurableOperation[Any, Any, Any]):
         )
 
         def payload(ordinal: int) -> Envelope:
+            run.clock.set(messages)
             return dump(whole) | model_wire(whole, before, parameters)
 
         return payload

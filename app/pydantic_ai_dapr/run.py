@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Protocol
 
+from pydantic_ai_dapr.clock import RunClock
 from pydantic_ai_dapr.errors import ErrorValue, OperationFailedError, rebuild
 from pydantic_ai_dapr.loop import WorkflowEventLoop
 from pydantic_ai_dapr.payloads import Reference
@@ -234,6 +235,7 @@ class LiveRun:
 
     def __post_init__(self) -> None:
         self.loop = WorkflowEventLoop(self.now, self._start_timer)
+        self.clock = RunClock()
         self.root: asyncio.Task[Any] | None = None
         self.begun = self.moment
         self.patches: dict[str, bool] = {}
@@ -301,7 +303,8 @@ class LiveRun:
         """Run the coroutine until it waits or ends; True when it has ended."""
         if self.root is None:
             self.root = self._context.run(lambda: self.loop.create_task(self.make(), context=self._context))
-        self.loop.run_ready()
+        with self.clock.running(self.moment.at):
+            self.loop.run_ready()
         if self.root.done():
             return True
         still_open = tuple(number for number, step in self.steps.items() if not step.settled)

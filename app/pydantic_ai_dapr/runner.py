@@ -414,6 +414,7 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
                 capabilities=[*hosted.added, *traced] or None,
                 infer_name=False,
             )
+        run.clock.set(result.all_messages())
         return run.offload(
             {
                 **OutputCodec(hosted.agent.output_type).dump(result.output),
