@@ -69,14 +69,19 @@ class AgentRunClient:
         with suppress(RunExistsError):
             self.start_new(run_id, run_input, timeout=timeout)
 
-    def start_new(self, run_id: str, run_input: RunInput, *, timeout: float | None = None) -> None:
-        """Start a run. Raises RunExistsError where the id is taken, and PayloadTooLargeError."""
+    def start_new(
+        self, run_id: str, run_input: RunInput, *, timeout: float | None = None, unique: bool = False
+    ) -> None:
+        """Start a run. Raises RunExistsError where the id is taken, and PayloadTooLargeError.
+
+        An id that was made up just now is `unique`: nobody asks whether it is taken.
+        """
         value = run_input.model_dump(mode="json", exclude_defaults=True)
         packed = self.payloads.offload(run_id, value)
         start = (
             value if packed is value else {"run_id": run_input.run_id, "version": run_input.version, PAYLOAD: packed}
         )
-        self.hub.start(run_id, self._name, start, timeout or self._timeout)
+        self.hub.start(run_id, self._name, start, timeout or self._timeout, unique=unique)
 
     def status(self, run_id: str, *, payloads: bool = True) -> RunStatus | None:
         """The run's state, or None where no workflow of that id exists. Without `payloads` there is no output."""

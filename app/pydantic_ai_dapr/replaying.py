@@ -19,12 +19,13 @@ from typing import Any
 
 import dapr.ext.workflow._durabletask.internal.protos as pb
 from dapr.ext.workflow import DaprWorkflowContext
-from dapr.ext.workflow._durabletask.worker import _OrchestrationExecutor, _Registry, _RuntimeOrchestrationContext
+from dapr.ext.workflow._durabletask.worker import _OrchestrationExecutor, _Registry
 from pydantic import JsonValue
 
 from pydantic_ai_dapr.export import Export
 from pydantic_ai_dapr.payloads import PayloadLostError
 from pydantic_ai_dapr.recorded import failure_of, json_of, parse, time_of
+from pydantic_ai_dapr.worker import Context
 
 log = logging.getLogger(__name__)
 Workflow = Callable[[Any, Any], Generator[Any, Any, Any]]
@@ -74,13 +75,13 @@ class ReplayReport:
         return self.difference is None
 
 
-class _Context(_RuntimeOrchestrationContext):
+class _Context(Context):
     """Asks the code for inputs that are otherwise taken from the history."""
 
     compares = "inputs"
 
 
-class _QuickContext(_RuntimeOrchestrationContext):
+class _QuickContext(Context):
     """Asks the code only which operations it performs."""
 
     compares = "operations"
@@ -106,8 +107,8 @@ def replay(
     registry = _Registry()
     registry.add_named_orchestrator(export.workflow, begin)
     executor, actions = _OrchestrationExecutor(registry, log), 0
-    context = (_Context if inputs else _QuickContext)(export.instance_id)
     events = [parse(one) for one in export.recorded]
+    context = (_Context if inputs else _QuickContext)(export.instance_id, events)
     rerun = any(event.taskScheduled.HasField("rerunParentInstanceInfo") for event in events)
     for position, event in enumerate(events):
         kind = event.WhichOneof("eventType")
@@ -146,7 +147,7 @@ def _operation_alone(value: JsonValue) -> JsonValue:
     return {**value, "input": named}
 
 
-def _done(context: _RuntimeOrchestrationContext, event: Any) -> JsonValue:
+def _done(context: Context, event: Any) -> JsonValue:
     """What the code did where the history has `event`."""
     if event.HasField("executionCompleted"):
         return next((_action(action) for action in context.get_actions()), None)

@@ -213,6 +213,7 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
         carried, RunExistsError where the id is taken, and WorkflowUnavailableError where the sidecar does not answer:
         then whether the run started is unknown.
         """
+        unique = run_id is None
         run_id = run_id or uuid.uuid4().hex
         run_input = RunInput(
             run_id=run_id,
@@ -231,7 +232,7 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
             version=self.version,
             trace=carried(),
         )
-        self.client.start_new(run_id, run_input, timeout=timeout)
+        self.client.start_new(run_id, run_input, timeout=timeout, unique=unique)
         return RunHandle(self, run_id)
 
     def handle(self, run_id: str) -> RunHandle[Output]:

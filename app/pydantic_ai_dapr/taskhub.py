@@ -76,12 +76,15 @@ class TaskHub:
         self._dapr = DaprStub(self._channel)
         self._metadata = (("dapr-api-token", api_token),) if api_token else ()
 
-    def start(self, instance_id: str, workflow: str, value: JsonValue, timeout: float) -> None:
+    def start(
+        self, instance_id: str, workflow: str, value: JsonValue, timeout: float, *, unique: bool = False
+    ) -> None:
         """Start a workflow. Raises RunExistsError where the id is taken, also by one that has ended.
 
-        Dapr would wipe that one's history and run it again, so it is asked first.
+        Dapr would wipe that one's history and run it again, so it is asked first, except where the id was made up
+        just now and is `unique`.
         """
-        if self.status(instance_id, timeout, payloads=False) is not None:
+        if not unique and self.status(instance_id, timeout, payloads=False) is not None:
             raise RunExistsError(f"a run {instance_id} exists already")
         request = pb.CreateInstanceRequest(
             name=workflow,

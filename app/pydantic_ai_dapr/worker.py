@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -21,10 +21,12 @@ from typing import Any
 import dapr.ext.workflow._durabletask.internal.helpers as helpers
 import dapr.ext.workflow._durabletask.internal.protos as pb
 from dapr.ext.workflow import WorkflowRuntime
+from dapr.ext.workflow._durabletask import task
 from dapr.ext.workflow._durabletask import worker as sdk
 from dapr.ext.workflow.propagation import PropagatedHistory
 
 from pydantic_ai_dapr.errors import DroppedWorkError
+from pydantic_ai_dapr.types import RECOVER
 
 log = logging.getLogger(__name__)
 
@@ -60,6 +62,9 @@ class Turns:
         turns = cls(worker, limit)
         worker._execute_orchestrator = turns.execute
         worker._execute_activity = _dropping(worker._execute_activity)
+        pools = worker._async_worker_manager
+        pools.submit_orchestration = pools.orchestration_thread_pool.submit
+        pools.submit_activity = pools.thread_pool.submit
         return turns
 
     def execute(self, request: Any, token: Any, reset: Callable[[], None]) -> None:
@@ -128,7 +133,7 @@ class Turns:
             if taken <= len(history) and all(map(_same, kept.events, history)):
                 return kept, history[taken:]
             kept.close()
-        ctx: Any = sdk._RuntimeOrchestrationContext(request.instanceId)
+        ctx: Any = Context(request.instanceId, history)
         if request.HasField("propagatedHistory"):
             ctx.set_propagated_history(PropagatedHistory.from_proto(request.propagatedHistory))
         return _Suspended(sdk._OrchestrationExecutor(self._worker._registry, self._worker._logger), ctx, []), history
@@ -143,6 +148,27 @@ class Turns:
             old.close()
 
 
+class Context(sdk._RuntimeOrchestrationContext):
+    """A workflow's context, in which a run's wait for `recover` is nothing that the engine keeps.
+
+    The SDK sets a timer that never fires beside each wait without an end: the engine keeps a reminder for it, and
+    looks for reminders when the workflow ends. A history that begins with such a timer goes on with it.
+    """
+
+    def __init__(self, instance_id: str, history: Iterable[Any]) -> None:
+        super().__init__(instance_id)
+        self._is_timed = any(_waits_for_recover(event.timerCreated) for event in history)
+
+    def create_timer_internal(self, fire_at: Any, retryable_task: Any = None, origin: Any = None) -> task.TimerTask:
+        if not self._is_timed and isinstance(origin, pb.TimerOriginExternalEvent) and origin.name == RECOVER:
+            return task.TimerTask()
+        return super().create_timer_internal(fire_at, retryable_task, origin)
+
+
+def _waits_for_recover(timer: Any) -> bool:
+    return timer.externalEvent.name == RECOVER
+
+
 def _dropping(execute: Callable[..., None]) -> Callable[..., None]:
     """Executes an activity; one that drops its work ends without an answer, and without a traceback in the log."""
 
@@ -155,6 +181,8 @@ def _dropping(execute: Callable[..., None]) -> Callable[..., None]:
 
 def _same(taken: Any, committed: Any) -> bool:
     """Whether an event was committed as it was taken; the engine notes the patches of a turn in its first event."""
+    if taken is committed:
+        return True
     if committed.HasField("workflowStarted"):
         return taken.HasField("workflowStarted") and taken.timestamp == committed.timestamp
-    return taken is committed or taken == committed
+    return taken == committed
