@@ -1,5 +1,6 @@
 """PydanticAI agents as Dapr workflows: crash-safe, resumed after the last completed model request or tool call."""
 
+from pydantic_ai_dapr.agents import DurableAgents
 from pydantic_ai_dapr.approvals import WaitForApproval
 from pydantic_ai_dapr.client import AgentRunClient
 from pydantic_ai_dapr.context import current_operation
@@ -41,6 +42,7 @@ __all__ = [
     "DaprWorkflowAgentRunner",
     "Denial",
     "Difference",
+    "DurableAgents",
     "Export",
     "ExportError",
     "HistoryEvent",

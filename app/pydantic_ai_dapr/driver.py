@@ -85,13 +85,41 @@ def drive(
     start: dict[str, Any] | None = None,
     journal: SegmentJournal | None = None,
     segment_answers: int = SEGMENT_ANSWERS,
+    place: Place | None = None,
 ) -> Generator[Any, Any, Any]:
     """The workflow: run `make()` to its end, each wait of its a wait of the workflow; its result is the workflow's.
 
     `start` is the workflow's input, whose key `continued` is the driver's own. Without a journal a history is never
-    cut, however long it becomes.
+    cut, however long it becomes. Where this is one part of a workflow, `place` is the workflow's.
     """
-    return (yield from _Drive(make, kept, journal, segment_answers).run(ctx, start or {}))
+    place = place or Place()
+    return (yield from _Drive(make, kept, journal, segment_answers, place, replace(place)).run(ctx, start or {}))
+
+
+@dataclass
+class Place:
+    """How far a workflow is whose code drives several runs, one after the other: no number is used twice.
+
+    They have one waiter for `recover`: events come first-in-first-out, and one that nobody needs would swallow them.
+    """
+
+    segment: int = 0
+    ordinal: int = 0
+    uuids: int = 0
+    _waiter: Any = None
+
+    def issue(self, step: Step, ctx: WorkflowContext) -> Any:
+        """The engine's task for a step."""
+        if not isinstance(step, Recover):
+            return step.issue(ctx)
+        if self._waiter is None:
+            self._waiter = step.issue(ctx)
+        return self._waiter
+
+    def answered(self, step: Step) -> None:
+        """The step's task has ended."""
+        if isinstance(step, Recover):
+            self._waiter = None
 
 
 @dataclass(frozen=True)
@@ -108,9 +136,13 @@ class _Drive:
     kept: KeptRuns
     journal: SegmentJournal | None
     segment_answers: int
+    place: Place
+    before: Place
+    """The place as it was when this began."""
 
     def run(self, ctx: WorkflowContext, start: dict[str, Any]) -> Generator[Any, Any, Any]:
         begun = _moment(ctx)
+        self.place.segment += 1
         continued = continued_of(start)
         # The engine counts how often it is asked, so it is asked once at each work item, in the order of the run.
         patched = lru_cache(None)(_weakly(ctx))
@@ -118,7 +150,7 @@ class _Drive:
         run.ask_patch = patched
         seen = [replace(load_answer(one), moment=begun) for one in continued.carried] if continued else []
         for answer in seen[len(run.delivered) :]:
-            if _ended(run):
+            if self._ended(run):
                 break
             run.deliver(answer)
         tasks: dict[int, _Issued] = {}
@@ -127,7 +159,7 @@ class _Drive:
             position = len(seen)
             run.moment = _moment(ctx)
             if position >= len(run.stages):
-                if _ended(run):
+                if self._ended(run):
                     return _result(run)
                 if self._is_long(ctx, run, tasks):
                     return (yield from self._continue(ctx, run, tasks, start, continued))
@@ -139,13 +171,14 @@ class _Drive:
                 if number not in tasks:
                     run.issued = len(tasks) + 1
                     step = run.steps[number]
-                    tasks[number] = _Issued(step, step.issue(ctx))
+                    tasks[number] = _Issued(step, self.place.issue(step, ctx))
                     turn = run.now()
             ctx.set_custom_status(str(Saved(run.segment, len(tasks), turn)))
             self.kept.keep(run)
             number = yield from _first_of(tasks, stage.open)
             mine = self.kept.take(ctx.instance_id) is run
             seen.append(_answer(number, tasks[number], _moment(ctx)))
+            self.place.answered(tasks[number].step)
             if mine and position == len(run.delivered):
                 run.deliver(seen[-1])
             elif not mine or not _same(run.delivered[position], seen[-1]):
@@ -162,7 +195,7 @@ class _Drive:
         continued: Continued | None,
     ) -> LiveRun:
         run = self.kept.take(ctx.instance_id)
-        segment = continued.segment if continued else 0
+        segment = continued.segment if continued else self.before.segment
         if run is not None and continued and run.segment == segment - 1 and run.head == continued.head:
             run.begin_segment(begun)
         if run is not None and run.segment == segment and run.begun.at == begun.at:
@@ -182,7 +215,15 @@ class _Drive:
     ) -> LiveRun:
         """Bring a fresh run to where the history is; every answer arrives at its own time again."""
         earlier = self.journal.segments(continued.head) if self.journal and continued else []
-        run = LiveRun(ctx.instance_id, self.make, earlier[0].begun if earlier else begun, self.journal)
+        run = LiveRun(
+            ctx.instance_id,
+            self.make,
+            earlier[0].begun if earlier else begun,
+            self.journal,
+            segment=self.before.segment,
+            ordinal=self.before.ordinal,
+            uuids=self.before.uuids,
+        )
         run.ask_patch = patched
         for number, segment in enumerate(earlier):
             run.patches |= segment.patches
@@ -192,6 +233,16 @@ class _Drive:
         # What came before the last answer was met in this work item already, and is not reported again.
         _replay(run, [*(replace(one, moment=replace(one.moment, replaying=True)) for one in seen[:-1]), *seen[-1:]])
         return run
+
+    def _ended(self, run: LiveRun) -> bool:
+        """Advance the run; what goes wrong in doing so ends it, and must not leave a suspended coroutine."""
+        try:
+            return run.advance()
+        except Exception:
+            run.unwind()
+            raise
+        finally:
+            self.place.ordinal, self.place.uuids = run.ordinal, run.uuids
 
     def _is_long(self, ctx: WorkflowContext, run: LiveRun, tasks: dict[int, _Issued]) -> bool:
         """Whether the history is to be cut here: it is long, and every call that is open has yet to be issued."""
@@ -232,15 +283,6 @@ def _replay(run: LiveRun, answers: list[Answer]) -> None:
     for answer in answers:
         run.advance()
         run.deliver(answer)
-
-
-def _ended(run: LiveRun) -> bool:
-    """Advance the run; what goes wrong in doing so ends the workflow, and must not leave a suspended coroutine."""
-    try:
-        return run.advance()
-    except Exception:
-        run.unwind()
-        raise
 
 
 def _result(run: LiveRun) -> Any:

@@ -53,9 +53,10 @@ class _SharedRuntime:
 _connected: set[tuple[str, int]] = set()
 
 
-def start_together(runners: Sequence[WorkflowHost]) -> None:
+def start_together(runners: Sequence[WorkflowHost], runtime: WorkflowRuntime | None = None) -> None:
     """Host agents and graphs on one sidecar: it hands any of their work to this process, which must know them all.
 
+    `runtime` is your own one, of the same sidecar, with workflows and activities of yours; it is started here.
     Raises ValueError where two have one name or their sidecars differ, and RuntimeError where this process is
     connected to that sidecar already.
     """
@@ -73,7 +74,7 @@ def start_together(runners: Sequence[WorkflowHost]) -> None:
     if first.api_token:
         setattr(settings, "DAPR_API_TOKEN", first.api_token)  # noqa: B010  # the SDK reads it there; untyped
     kept_runs = sum(runner.kept.limit for runner in runners)
-    runtime: Any = WorkflowRuntime(
+    hosting: Any = runtime or WorkflowRuntime(
         host=address[0],
         port=str(address[1]),
         history_cache_max_instances=kept_runs or 1,
@@ -93,15 +94,15 @@ def start_together(runners: Sequence[WorkflowHost]) -> None:
         first.confirm(ctx)
         return woken
 
-    runtime.register_activity(keep_answer, name=ASK_ACTIVITY)
-    runtime.register_activity(wake, name=WAKE_ACTIVITY)
-    runtime.register_workflow(remote_call(), name=REMOTE_CALL)
+    hosting.register_activity(keep_answer, name=ASK_ACTIVITY)
+    hosting.register_activity(wake, name=WAKE_ACTIVITY)
+    hosting.register_workflow(remote_call(), name=REMOTE_CALL)
     for runner in runners:
-        runner.host_on(runtime)
-    turns = Turns.of(runtime, kept_runs)
-    runtime.start()
+        runner.host_on(hosting)
+    turns = Turns.of(hosting, kept_runs)
+    hosting.start()
     _connected.add(address)
-    shared = _SharedRuntime(address, runtime, turns, client, len(runners))
+    shared = _SharedRuntime(address, hosting, turns, client, len(runners))
     for runner in runners:
         runner.started(shared)
 

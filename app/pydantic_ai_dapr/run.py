@@ -230,6 +230,7 @@ class LiveRun:
     head: Reference | None = None
     """Where the journal has the answers of this segment, once it has been cut."""
     ordinal: int = 0
+    uuids: int = 0
     notes: dict[str, Any] = field(default_factory=dict[str, Any])
     """What operations remember of this run between two calls, e.g. the messages of the last model request."""
 
@@ -241,7 +242,7 @@ class LiveRun:
         self.patches: dict[str, bool] = {}
         self.ask_patch: Callable[[str], bool] = lambda name: True
         self._passed: list[str] = []
-        self._count = self._uuids = self.issued = 0
+        self._count = self.issued = 0
         self._recovered: list[object] = []
         self._context = contextvars.Context()
         self._context.run(current_run.set, self)
@@ -253,9 +254,9 @@ class LiveRun:
 
     def uuid(self) -> uuid.UUID:
         """The next identifier: the same at every replay, and where the run is run again under another instance id."""
-        self._uuids += 1
+        self.uuids += 1
         run_id = self.notes.get("run_id", self.instance_id)
-        return uuid.uuid5(uuid.NAMESPACE_URL, f"dapr:{run_id}:{self._uuids}")
+        return uuid.uuid5(uuid.NAMESPACE_URL, f"dapr:{run_id}:{self.uuids}")
 
     def next_ordinal(self) -> int:
         """The number of the next operation: the same at every replay."""

@@ -15,24 +15,20 @@ from dapr.ext.workflow._durabletask.worker import VersionNotRegisteredException
 from pydantic import JsonValue, TypeAdapter
 from pydantic_ai import Agent
 from pydantic_ai.durable_exec import replay_scope
-from pydantic_ai.external_events import external_event_scope
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, UserContent
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import DeferredToolResults
 from pydantic_ai.usage import RunUsage, UsageLimits
 from pydantic_core import to_jsonable_python
 
-from pydantic_ai_dapr.approvals import DurableEventWaiter
+from pydantic_ai_dapr.agents import AgentHost
 from pydantic_ai_dapr.client import run_input_of, workflow_name
-from pydantic_ai_dapr.confirmation import Task
-from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.durability import DaprDurability
-from pydantic_ai_dapr.errors import DroppedWorkError
 from pydantic_ai_dapr.export import Export
-from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, LoopThread, OperationBody
-from pydantic_ai_dapr.hosting import CALL_SECONDS, WorkflowHost
-from pydantic_ai_dapr.journal import Journal, with_earlier
+from pydantic_ai_dapr.host import AttemptHook
+from pydantic_ai_dapr.hosting import CALL_SECONDS
+from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.outputs import OutputCodec
 from pydantic_ai_dapr.replaying import ReplayReport, replay
 from pydantic_ai_dapr.run import current_run
@@ -113,7 +109,7 @@ class RunHandle(Generic[Output]):
         self._runner.client.terminate(self.run_id)
 
 
-class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
+class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
     """Once `schedule` has returned, the run survives the loss of this process and goes on wherever a worker is.
 
     Every model request and tool call is an activity: one that completed is not executed again. `max_iterations`
@@ -166,30 +162,14 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
                 f"the versions {sorted(self._versions)} of {chosen} share the durable name {names[0]}; "
                 "give each its own with DaprDurability(name=…)"
             )
+        self.durabilities = [one.durability for one in self._versions.values()]
         self._durability = self._versions[version].durability
         self._outputs = OutputCodec(agent.output_type)
-        self._asking: LoopThread | None = None
 
     def register(self, runtime: Any) -> None:
         """Register the agent's workflow and activities."""
-        assert self.deliveries is not None
-        self._asking = LoopThread("pydantic-ai-dapr-questions")
-        conversations = Conversations(1024, self._model_inputs)
+        super().register(runtime)
         runtime.register_workflow(self._workflow(self.kept, self.journal), name=workflow_name(self.name))
-        for hosted in self._versions.values():
-            backend = hosted.durability.get_durable_operation_backend()
-            backend.executor = _Executor(self.deliveries, conversations)
-            for tools in backend.remote_tools:
-                tools.connect(self.client.hub)
-            for activity_name, activity in backend.activities.items():
-                runtime.register_activity(activity, name=activity_name)
-
-    def shutdown(self) -> None:
-        """Stop executing runs; they go on in another worker."""
-        super().shutdown()
-        if self._asking is not None:
-            self._asking.stop()
-            self._asking = None
 
     def schedule(
         self,
@@ -394,13 +374,8 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
         run = current_run.get()
         assert run is not None
         run.notes["run_id"] = run_input.run_id
-        asking = self._asking
         traced = instrumentation(hosted.agent, hosted.durability.instrumentation_settings(), run)
-        with (
-            continued(run_input.trace),
-            replay_scope(is_replaying=run.is_replaying),
-            external_event_scope(DurableEventWaiter(lambda ask: _running(asking).submit(ask))),
-        ):
+        with continued(run_input.trace), replay_scope(is_replaying=run.is_replaying), self.waiting():
             result = await hosted.agent.run(
                 _prompt.validate_python(run_input.prompt),
                 deps=cast("Deps", hosted.durability.deps_codec().load(run_input.deps)),
@@ -496,33 +471,6 @@ class DaprWorkflowAgentRunner(WorkflowHost, Generic[Deps, Output]):
             raise RunFailedError(status)
         return self.result_of(status.output, status.run_id)
 
-    async def _model_inputs(self, instance_id: str) -> Inputs:
-        names = {
-            name
-            for hosted in self._versions.values()
-            for name in hosted.durability.get_durable_operation_backend().model_activities
-        }
-        inputs: dict[int, dict[str, Any]] = {}
-        for event in await asyncio.to_thread(lambda: with_earlier(self._history(instance_id), self.journal)):
-            if event.type == "taskScheduled" and event.name in names and isinstance(event.input, dict):
-                envelope = cast("dict[str, Any]", event.input)
-                inputs[envelope["ordinal"]] = await asyncio.to_thread(self.journal.resolve, envelope["params"])
-        return inputs
-
-
-@dataclass(frozen=True)
-class _Executor:
-    """Where this runner's activities are executed, and their messages made whole."""
-
-    deliveries: Deliveries
-    conversations: Conversations
-
-    def handle(self, task: Task, delivered: Envelope, body: OperationBody) -> Envelope:
-        return self.deliveries.handle(task, delivered, body)
-
-    async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
-        return await self.conversations.expand(instance_id, ordinal, wire)
-
 
 @dataclass(frozen=True)
 class _Version(Generic[Deps, Output]):
@@ -539,12 +487,6 @@ def _version(name: str, version: str, agent: Agent[Deps, Output]) -> _Version[De
         return _Version(agent, found, [])
     added = DaprDurability(name=f"{name}@{version}" if version else name).for_agent(agent)
     return _Version(agent, added, [added])
-
-
-def _running(thread: LoopThread | None) -> LoopThread:
-    if thread is None:
-        raise DroppedWorkError
-    return thread
 
 
 def _dumped(adapter: TypeAdapter[Any], value: Any) -> Any:

@@ -76,9 +76,7 @@ class TaskHub:
         self._dapr = DaprStub(self._channel)
         self._metadata = (("dapr-api-token", api_token),) if api_token else ()
 
-    def start(
-        self, instance_id: str, workflow: str, value: JsonValue, timeout: float, *, unique: bool = False
-    ) -> None:
+    def start(self, instance_id: str, workflow: str, value: JsonValue, timeout: float, *, unique: bool = False) -> None:
         """Start a workflow. Raises RunExistsError where the id is taken, also by one that has ended.
 
         Dapr would wipe that one's history and run it again, so it is asked first, except where the id was made up

@@ -9,6 +9,7 @@ from typing import Any
 from pydantic_ai import Agent
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter
 from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner, RunInput
+from pydantic_ai_dapr.agents import AgentHost
 from pydantic_ai_dapr.confirmation import Confirmations, Saved, Task, Tasks
 from pydantic_ai_dapr.conversations import Conversations, Inputs
 from pydantic_ai_dapr.host import Deliveries, Envelope, OperationBody, OperationHost
@@ -22,7 +23,7 @@ from tests.support.workflow_engine import Engine, Event, activity_context
 class Worker:
     """One process's part: executes activities, remembers conversations, keeps suspended runs."""
 
-    runner: DaprWorkflowAgentRunner[Any, Any]
+    runner: AgentHost
     engine: Engine
     values: Values
     attempts: list[Attempt] = field(default_factory=list)
@@ -51,7 +52,8 @@ class Worker:
         payloads = Payloads(self.values)
         history = self.engine.earlier + self.engine.history
         scheduled = [event.value for event in history if event.kind == "scheduled"]
-        return {value["ordinal"]: payloads.resolve(value["params"]) for value in scheduled if value["kind"] == "model"}
+        operations = [value for value in scheduled if isinstance(value, dict)]
+        return {one["ordinal"]: payloads.resolve(one["params"]) for one in operations if one["kind"] == "model"}
 
 
 class Values(dict[str, bytes]):
