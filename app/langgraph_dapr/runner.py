@@ -18,7 +18,7 @@ from langgraph.types import Interrupt
 from langsmith import tracing_context
 from pydantic_ai_dapr import HistoryEvent, RunFailedError, RunStatus, WorkflowUnavailableError
 from pydantic_ai_dapr.client import PAYLOAD
-from pydantic_ai_dapr.driver import SEGMENT_ANSWERS
+from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns
 from pydantic_ai_dapr.host import AttemptHook, Envelope, OperationBody
 from pydantic_ai_dapr.hosting import WorkflowHost
 from pydantic_ai_dapr.run import current_run
@@ -246,7 +246,7 @@ class DaprWorkflowGraphRunner(WorkflowHost):
 
     def register(self, runtime: Any) -> None:
         """Register the graph's workflow and activities."""
-        runtime.register_workflow(self._workflow, name=self._workflow_name)
+        runtime.register_workflow(self._workflow(self.kept), name=self._workflow_name)
         for activity, function in self.activities().items():
             runtime.register_activity(function, name=activity)
 
@@ -260,13 +260,18 @@ class DaprWorkflowGraphRunner(WorkflowHost):
 
         return {name: activity(body) for name, body in bodies.items()}
 
-    def _workflow(self, ctx: Any, start: dict[str, Any]) -> Generator[Any, Any, Any]:
-        async def main() -> Any:
-            run = current_run.get()
-            assert run is not None
-            return run.offload(self._codec.dump(await self._run_graph(self._given(start, run.resolve), None)))
+    def _workflow(self, kept: KeptRuns) -> Callable[[Any, dict[str, Any]], Generator[Any, Any, Any]]:
+        def workflow(ctx: Any, start: dict[str, Any]) -> Generator[Any, Any, Any]:
+            async def main() -> Any:
+                run = current_run.get()
+                assert run is not None
+                return run.offload(self._codec.dump(await self._run_graph(self._given(start, run.resolve), None)))
 
-        return (yield from self.drive(ctx, start, main))
+            if kept is self.kept:
+                self.catch_up(ctx, self._workflow)
+            return (yield from self.drive(ctx, start, main, kept))
+
+        return workflow
 
     async def _run_graph(self, given: GraphInput, heard: Callable[[Any], None] | None) -> Any:
         run = current_run.get()

@@ -10,6 +10,7 @@ from pydantic_ai_dapr.errors import OperationFailedError, ToolDeniedError
 from pydantic_ai_dapr.export import Export, ExportError, StateStore
 from pydantic_ai_dapr.history import Step, steps
 from pydantic_ai_dapr.hosting import start_together
+from pydantic_ai_dapr.mcp_servers import MCPServerToolset
 from pydantic_ai_dapr.payloads import PayloadLostError, PayloadTooLargeError
 from pydantic_ai_dapr.remote_tools import Denial, RemoteToolset, declared
 from pydantic_ai_dapr.replaying import Difference, ReplayReport, replay
@@ -46,6 +47,7 @@ __all__ = [
     "Export",
     "ExportError",
     "HistoryEvent",
+    "MCPServerToolset",
     "Operation",
     "OperationFailedError",
     "PayloadLostError",

@@ -222,7 +222,7 @@ class DaprDurability(BaseDurabilityCapability[Any]):
         """How the agent's dependencies cross to a worker."""
         if self._deps is None:
             deps_type: Any = getattr(self.agent, "deps_type", None)
-            self._deps = Deps(TypeAdapter(Any if deps_type in (None, type(None)) else deps_type))
+            self._deps = Deps(Any if deps_type in (None, type(None)) else deps_type)
         return self._deps
 
     def get_durable_operation_backend(self) -> DaprBackend:

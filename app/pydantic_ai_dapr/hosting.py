@@ -10,15 +10,18 @@ from typing import Any
 
 from dapr.conf import settings
 from dapr.ext.workflow import WorkflowRuntime
+from dapr.ext.workflow._durabletask.worker import VersionNotRegisteredException
 
 from pydantic_ai_dapr.approvals import ASK_ACTIVITY
 from pydantic_ai_dapr.client import AgentRunClient
 from pydantic_ai_dapr.confirmation import Asked, Confirmations, Task
 from pydantic_ai_dapr.driver import SEGMENT_ANSWERS, KeptRuns, drive
 from pydantic_ai_dapr.errors import DroppedWorkError
+from pydantic_ai_dapr.export import Export
 from pydantic_ai_dapr.host import AttemptHook, Deliveries, Envelope, OperationBody, OperationHost
 from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.remote_tools import REMOTE_CALL, remote_call
+from pydantic_ai_dapr.replaying import Workflow, replay
 from pydantic_ai_dapr.run import WAKE_ACTIVITY, WorkflowContext
 from pydantic_ai_dapr.types import HistoryEvent, WorkflowUnavailableError
 from pydantic_ai_dapr.worker import Turns
@@ -191,14 +194,42 @@ class WorkflowHost:
         self.client.close()
 
     def drive(
-        self, ctx: WorkflowContext, start: dict[str, Any], make: Callable[[], Coroutine[Any, Any, Any]]
+        self,
+        ctx: WorkflowContext,
+        start: dict[str, Any],
+        make: Callable[[], Coroutine[Any, Any, Any]],
+        kept: KeptRuns | None = None,
     ) -> Generator[Any, Any, Any]:
-        """A workflow: runs `make()` durably to its end."""
+        """A workflow: runs `make()` durably to its end; meanwhile the run is kept in `kept`, else with this host's."""
+        kept = self.kept if kept is None else kept
         return (
-            yield from drive(
-                ctx, make, self.kept, start=start, journal=self.journal, segment_answers=self._segment_answers
-            )
+            yield from drive(ctx, make, kept, start=start, journal=self.journal, segment_answers=self._segment_answers)
         )
+
+    def catch_up(self, ctx: WorkflowContext, workflow: Callable[[KeptRuns], Workflow]) -> None:
+        """Bring a run that this process doesn't know to where its history is.
+
+        Where the code does something else than the history has, the run is stalled rather than failed: it waits for
+        a worker whose code fits. `workflow(kept)` is the workflow that keeps its runs there.
+        """
+        if not ctx.is_replaying or ctx.instance_id in self.kept:
+            return
+        try:
+            recorded = self.client.hub.recorded(ctx.instance_id, CALL_SECONDS)
+        except WorkflowUnavailableError as error:
+            log.info("run %s: its history can't be compared: %s", ctx.instance_id, error)
+            return
+        fresh, export = KeptRuns(1), Export.of(ctx.instance_id, recorded, [], [])
+        report = replay(workflow(fresh), export, self.journal.resolve, inputs=False)
+        run = fresh.take(ctx.instance_id)
+        if report.difference is not None:
+            if run is not None:
+                run.unwind()
+            log.error("run %s is stalled, since %s", ctx.instance_id, report.difference)
+            ctx.set_custom_status(str(report.difference))
+            raise VersionNotRegisteredException
+        if run is not None:
+            self.kept.keep(run)
 
     def deliver(self, ctx: Any, delivered: Envelope, body: OperationBody) -> Envelope:
         """An activity: executes what the engine delivers."""

@@ -122,9 +122,10 @@ class Call:
 
 @dataclass
 class ChildRun(Call):
-    """A child workflow."""
+    """A child workflow. One that doesn't hear `recover` can't be woken: another one is started in its place."""
 
     instance_id: str = ""
+    hears_recover: bool = True
 
     def issue(self, ctx: WorkflowContext) -> Any:
         value = None if ctx.is_replaying else self.payload()
@@ -273,10 +274,13 @@ class LiveRun:
         self._add(Call(name, payload, future, self.moment.at, operation=operation))
         return future
 
-    def call_child(self, name: str, payload: Callable[[], object], instance_id: str) -> asyncio.Future[Any]:
+    def call_child(
+        self, name: str, payload: Callable[[], object], instance_id: str, *, hears_recover: bool = True
+    ) -> asyncio.Future[Any]:
         """Start a child workflow; the future has its result."""
         future = self._future()
-        self._add(ChildRun(name, payload, future, self.moment.at, instance_id=instance_id))
+        child = ChildRun(name, payload, future, self.moment.at, instance_id=instance_id, hears_recover=hears_recover)
+        self._add(child)
         return future
 
     def signal(self, name: str) -> asyncio.Future[Any]:
@@ -364,10 +368,13 @@ class LiveRun:
         for step in list(self.steps.values()):
             if isinstance(step, Recover | Signal) or step.settled or step.reissued or step.at >= now:
                 continue
-            if isinstance(step, ChildRun):
+            if isinstance(step, ChildRun) and step.hears_recover:
                 self.loop.create_task(self._wake(step, token), context=self._context)
                 continue
-            self._add(replace(step, at=now))
+            again = replace(step, at=now)
+            if isinstance(again, ChildRun):
+                again.instance_id += ".again"
+            self._add(again)
             step.reissued = True
 
     async def _wake(self, child: ChildRun, token: object) -> None:

@@ -412,8 +412,8 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
             async def main() -> dict[str, Any]:
                 return await self._agent_run(hosted, run_input_of(start, journal))
 
-            if kept is self.kept and ctx.is_replaying and ctx.instance_id not in kept:
-                self._catch_up(ctx)
+            if kept is self.kept:
+                self.catch_up(ctx, lambda fresh: self._workflow(fresh, self.journal))
             return (
                 yield from drive(ctx, main, kept, start=start, journal=journal, segment_answers=self._segment_answers)
             )
@@ -428,29 +428,6 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
             usage=_usage.validate_python(output["usage"]),
             messages=ModelMessagesTypeAdapter.validate_python(output["messages"]),
         )
-
-    def _catch_up(self, ctx: Any) -> None:
-        """Bring a run that this process doesn't know to where its history is.
-
-        Where the code does something else than the history has, the run is stalled rather than failed: it waits for
-        a worker whose code fits.
-        """
-        try:
-            recorded = self.client.hub.recorded(ctx.instance_id, CALL_SECONDS)
-        except WorkflowUnavailableError as error:
-            log.info("run %s: its history can't be compared: %s", ctx.instance_id, error)
-            return
-        fresh, export = KeptRuns(1), Export.of(ctx.instance_id, recorded, [], [])
-        report = replay(self._workflow(fresh, self.journal), export, self.journal.resolve, inputs=False)
-        run = fresh.take(ctx.instance_id)
-        if report.difference is not None:
-            if run is not None:
-                run.unwind()
-            log.error("run %s is stalled, since %s", ctx.instance_id, report.difference)
-            ctx.set_custom_status(str(report.difference))
-            raise VersionNotRegisteredException
-        if run is not None:
-            self.kept.keep(run)
 
     def _at_last(self, run_id: str, timeout: float) -> RunResult[Output]:
         """The result if it is there when the time is over. Raises TimeoutError otherwise, with what is known."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
 from pydantic import TypeAdapter
@@ -87,16 +88,20 @@ def _without_defaults(context: Mapping[str, Any]) -> Wire:
 
 @dataclass
 class Deps:
-    """Carries an agent's dependencies as its `deps_type` describes them."""
+    """Carries an agent's dependencies as its `deps_type` describes them, if that can be carried at all."""
 
-    adapter: TypeAdapter[Any]
+    deps_type: Any
+
+    @cached_property
+    def _adapter(self) -> TypeAdapter[Any]:
+        return TypeAdapter(self.deps_type)
 
     def dump(self, deps: object) -> Any:
         """Raises TypeError, naming the remedy, where the value can't be carried as JSON."""
         if deps is None:
             return None
         try:
-            return self.adapter.dump_python(deps, mode="json")
+            return self._adapter.dump_python(deps, mode="json")
         except Exception as error:
             raise TypeError(
                 f"deps of type {type(deps).__name__} can't be carried as JSON: {error}. Durable runs move between "
@@ -105,7 +110,7 @@ class Deps:
 
     def load(self, wire: object) -> Any:
         """The dependencies again."""
-        return None if wire is None else self.adapter.validate_python(wire)
+        return None if wire is None else self._adapter.validate_python(wire)
 
 
 @dataclass(frozen=True)

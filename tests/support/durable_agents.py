@@ -53,7 +53,7 @@ class Worker:
         history = self.engine.earlier + self.engine.history
         scheduled = [event.value for event in history if event.kind == "scheduled"]
         operations = [value for value in scheduled if isinstance(value, dict)]
-        return {one["ordinal"]: payloads.resolve(one["params"]) for one in operations if one["kind"] == "model"}
+        return {one["ordinal"]: payloads.resolve(one["params"]) for one in operations if one.get("kind") == "model"}
 
 
 class Values(dict[str, bytes]):

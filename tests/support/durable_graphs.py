@@ -109,7 +109,8 @@ class DurableGraphRun:
     def start(self, instance_id: str, workflow: str, value: Any, timeout: float) -> None:
         if self.engine is not None:
             raise RunExistsError(instance_id)
-        self.engine = Engine(self.runner._workflow, instance_id, json.loads(json.dumps(value)))  # pyright: ignore[reportPrivateUsage]
+        workflow = self.runner._workflow(self.runner.kept)  # pyright: ignore[reportPrivateUsage]
+        self.engine = Engine(workflow, instance_id, json.loads(json.dumps(value)))
 
     def status(self, instance_id: str, timeout: float, *, payloads: bool = True) -> RunStatus | None:
         if self.engine is None or instance_id != self.engine.instance_id:
@@ -130,6 +131,9 @@ class DurableGraphRun:
 
     def history(self, instance_id: str, timeout: float) -> list[HistoryEvent]:
         return self._events()
+
+    def recorded(self, instance_id: str, timeout: float) -> list[bytes]:
+        raise WorkflowUnavailableError("this engine has no protobuf")
 
     def close(self) -> None: ...
 

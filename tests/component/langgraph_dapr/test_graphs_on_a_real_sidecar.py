@@ -6,10 +6,13 @@ import asyncio
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
+from langgraph.graph import END, START, StateGraph
+from langgraph.types import interrupt
 from langgraph_dapr import DaprWorkflowGraphRunner
 from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
@@ -138,3 +141,50 @@ def test_a_graph_beside_an_agent_is_invoked_answered_followed_and_fails_with_its
     finally:
         graphs.shutdown()
         agents.shutdown()
+
+
+def test_a_graph_that_has_changed_stalls_its_run_until_one_that_fits_is_back(
+    stack: DaprStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    def graph(*names: str) -> Any:
+        built = StateGraph(counting_graph.State)
+        for name in names:
+            built.add_node(name, lambda state: {"answer": interrupt("go on?")} if state["limit"] else {})
+        for before, after in pairwise((START, *names, END)):
+            built.add_edge(before, after)
+        return built.compile()
+
+    def hosting(*names: str) -> DaprWorkflowGraphRunner:
+        made = DaprWorkflowGraphRunner(
+            graph(*names), name="changing", port=stack.sidecars[-1].grpc_port, api_token=API_TOKEN
+        )
+        made.start()
+        return made
+
+    old = hosting("ask")
+    run = old.schedule({"limit": 1, "counted": []})
+    until("the question", lambda: old.interrupts(run))
+    old.shutdown()
+    new = hosting("check", "ask")
+    new.client.hub.raise_event(run, "anything", None, 5.0)
+    until("the stalled run", lambda: getattr(new.client.status(run), "status", "") == "stalled")
+    assert "the code does something else at event" in caplog.text
+    assert '"activity": "langgraph_dapr.changing.ask"' in caplog.text
+    assert new.invoke({"limit": 0, "counted": []}) == {"limit": 0, "counted": []}
+    new.shutdown()
+    stack.end("daprd-0")
+    stack.start_sidecar()
+    back = hosting("ask")
+    try:
+        until("the answer", lambda: answered(back, run))
+        assert back.wait(run, timeout=30)["answer"] == "yes"
+    finally:
+        back.shutdown()
+
+
+def answered(runner: DaprWorkflowGraphRunner, run: str) -> bool:
+    try:
+        runner.resume(run, "yes")
+    except WorkflowUnavailableError:
+        return False
+    return True

@@ -276,6 +276,17 @@ def test_dependencies_that_cannot_be_carried_are_refused_with_a_remedy() -> None
         DurableRun(agent, deps=print)
 
 
+def test_dependencies_of_a_type_that_nothing_describes_are_refused_only_where_they_are_given() -> None:
+    class Connection: ...
+
+    agent = durable(script(["done"]), deps_type=Connection)
+    assert DurableRun(agent).finish()[0] == "done"
+    with pytest.raises(
+        TypeError, match=r"(?s)deps of type Connection can't be carried as JSON.*open connections inside"
+    ):
+        DurableRun(agent, deps=Connection())
+
+
 def test_an_agent_without_durability_gets_it() -> None:
     agent = Agent(script([("double", {"number": 21})], ["done"]), name="plain")
 
