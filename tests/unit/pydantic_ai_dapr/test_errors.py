@@ -6,7 +6,13 @@ import json
 
 import httpx
 import pytest
-from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai.exceptions import (
+    FallbackExceptionGroup,
+    ModelAPIError,
+    ModelHTTPError,
+    UnexpectedModelBehavior,
+    UsageLimitExceeded,
+)
 from pydantic_ai_dapr import OperationFailedError, Retry, WorkflowUnavailableError
 from pydantic_ai_dapr.errors import ErrorValue, judge, rebuild, to_value
 
@@ -104,3 +110,14 @@ def test_pauses_grow_up_to_the_longest_and_end_with_the_last_attempt() -> None:
 def test_retry_after_counts_where_it_is_longer(header: str, pause: float) -> None:
     error = ModelHTTPError(429, "m", headers={"retry-after": header})
     assert Retry().delay(1, to_value(error)) == pause
+
+
+def test_a_group_of_errors_keeps_its_type_and_those_in_it() -> None:
+    group = FallbackExceptionGroup("all of them", [ModelHTTPError(503, "a"), ModelHTTPError(404, "b")])
+    value = to_value(group)
+    assert not value.retryable
+    assert to_value(FallbackExceptionGroup("all", [ModelHTTPError(503, "a")])).retryable
+    again = rebuild(ErrorValue.model_validate_json(value.model_dump_json()))
+    assert isinstance(again, FallbackExceptionGroup)
+    assert str(again) == str(group)
+    assert [str(one) for one in again.exceptions] == [str(one) for one in group.exceptions]
