@@ -11,7 +11,6 @@ from typing import Any, NoReturn, TypeVar, cast
 
 from dapr.ext.workflow import WorkflowRuntime
 from pydantic_ai import Agent
-from pydantic_ai.durable_exec import replay_scope
 from pydantic_ai.external_events import ExternalEventWaiter, external_event_scope
 
 from pydantic_ai_dapr.approvals import DurableEventWaiter
@@ -127,7 +126,7 @@ class DurableAgents(AgentHost):
             run = current_run.get()
             assert run is not None
             run.notes["run_id"] = logical
-            with replay_scope(is_replaying=run.is_replaying), self.waiting():
+            with self.waiting():
                 return await main()
 
         return (yield from drive(ctx, durably, self.kept, journal=self.journal, segment_answers=NEVER, place=place))

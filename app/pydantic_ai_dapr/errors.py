@@ -77,7 +77,7 @@ class ErrorValue(BaseModel):
     body: JsonValue = None
     retry_after: float | None = None
     module: str | None = None
-    errors: tuple[ErrorValue, ...] = ()
+    errors: tuple[ErrorValue, ...] | None = None
     """Those of a group."""
 
 
@@ -128,7 +128,7 @@ def rebuild(value: ErrorValue) -> Exception:
     if isinstance(kind, type) and issubclass(kind, Exception):
         with suppress(Exception):
             if issubclass(kind, ExceptionGroup):
-                return kind(value.message, [rebuild(one) for one in value.errors])  # pyright: ignore[reportUnknownVariableType]
+                return kind(value.message, [rebuild(one) for one in value.errors or ()])  # pyright: ignore[reportUnknownVariableType]
             error = kind(value.message)
             if str(error) == value.message:
                 return error

@@ -60,7 +60,7 @@ def test_a_run_belongs_to_the_trace_of_whoever_asked_for_it(recorder: Recorder) 
 def test_scheduling_carries_the_callers_trace(monkeypatch: pytest.MonkeyPatch) -> None:
     runner = DaprWorkflowAgentRunner(asking(), port=1)
     started: list[RunInput] = []
-    monkeypatch.setattr(runner.client, "start_new", lambda run_id, run_input, timeout: started.append(run_input))
+    monkeypatch.setattr(runner.client, "start_new", lambda run_id, run_input, **_: started.append(run_input))
     runner.schedule("go")
     with TRACER.start_as_current_span("caller") as caller:
         runner.schedule("go")
