@@ -8,13 +8,14 @@ import json
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import yaml
 from chaoslib.experiment import run_experiment
 from chaoslib.types import Journal
 from holdfast.progress import shown
@@ -22,13 +23,14 @@ from rich.console import Console
 from rich.markup import escape
 
 from chaos import session as sessions
+from chaos.experiment import Experiment
 from chaos.plants import PLANTS, Plant
 from chaos.report import Verdict, verdict_of, write_report
 from infra.automation import Busy, Deployment
 from infra.manifest import Manifest
 
-FOLDER = Path(__file__).parent / "experiments"
-EXPERIMENTS = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+DRILLS = ("region-loss", "worker-crash", "switchover")
+"""The experiments with which everybody begins."""
 LOG_BYTES = 2_000_000
 CHAOS_LOGGER = "chaostoolkit"
 """The logger that Chaos Toolkit tells each step."""
@@ -47,6 +49,22 @@ def alone(state: Path) -> Generator[None]:
         yield
     finally:
         os.close(directory)
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Generator[None]:
+    """Ctrl-C waits until the block has ended: what undoes an experiment is never left half-way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
 
 
 class Drill:
@@ -91,16 +109,23 @@ class Drill:
             self._console.print(f"kept in {self._deployment.directory}; `holdfast down` removes it", soft_wrap=True)
         self._held.close()
 
-    def run(self, name: str, runs: int) -> tuple[Verdict, Path]:
-        """Run one experiment; returns its verdict and the folder of its report."""
+    def run(self, experiment: Experiment, runs: int) -> tuple[Verdict, Path]:
+        """Run one experiment; returns its verdict and the folder of its report.
+
+        Whatever happens, also an interrupt, what it put in force is taken back before this ends.
+        """
         manifest = Manifest.load(self._deployment.directory)
         session = sessions.Session(manifest, runs=runs)
-        folder = self._reports / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{name}"
+        folder = self._reports / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{experiment.name}"
         folder.mkdir(parents=True)
         sessions.use(session)
         try:
-            journal = self._experiment(name, session)
-            history = session.record(name)
+            try:
+                journal = self._play(experiment)
+            finally:
+                with uninterrupted():
+                    session.lift()
+            history = session.record(experiment.name)
             verdict = verdict_of(history, self._plant.name if self._plant else None)
         finally:
             sessions.use(None)
@@ -110,13 +135,24 @@ class Drill:
         write_report(folder, history, verdict)
         return verdict, folder
 
-    def _experiment(self, name: str, session: sessions.Session) -> Journal:
-        experiment: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text(encoding="utf-8"))
+    def wait_healthy(self, seconds: float = 120.0) -> None:
+        """Return when the deployment is whole again. Raises TimeoutError."""
+        session = sessions.Session(Manifest.load(self._deployment.directory))
+        try:
+            session.wait_healthy(seconds)
+        finally:
+            session.close()
+
+    @property
+    def state(self) -> Path:
+        """The state directory, for what outlives a deployment."""
+        return self._deployment.state
+
+    def _play(self, experiment: Experiment) -> Journal:
         with _Steps(self._console):
-            journal = run_experiment(experiment)
+            journal = run_experiment(experiment.document)
         if journal["status"] == "interrupted":
             # Chaos Toolkit then plays no rollback, and keeps the interrupt to itself.
-            session.return_lost()
             raise KeyboardInterrupt
         return journal
 

@@ -96,14 +96,28 @@ class AgentEvent(Record):
 
 
 class Fault(Record):
-    """A fault that was injected, with the evidence that it was in force."""
+    """A fault that was injected, with the evidence that it was in force.
+
+    `until` is when it was lifted, None where it was not. Processes in `frozen` stood still from `at` to `until`.
+    """
 
     name: str
     target: str
     at: float
+    until: float | None = None
     killed: list[int] = Field(default_factory=list[int])
+    frozen: list[int] = Field(default_factory=list[int])
     evidence: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     proven: bool = False
+
+
+class Claim(Record):
+    """What the experiment claims beside the checkers, and whether it held; None where nobody could tell."""
+
+    claim: str
+    at: float
+    held: bool | None
+    detail: str = ""
 
 
 class Bounds(Record):
@@ -123,6 +137,7 @@ class History(BaseModel):
     workflows: list[Workflow] | None = None
     events: list[AgentEvent] | None = None
     faults: list[Fault] = Field(default_factory=list[Fault])
+    claims: list[Claim] = Field(default_factory=list[Claim])
     bounds: Bounds = Bounds()
 
     @property
@@ -193,6 +208,7 @@ _LISTS: dict[str, type[Record]] = {
     "workflows": Workflow,
     "events": AgentEvent,
     "faults": Fault,
+    "claims": Claim,
 }
 
 Kind = TypeVar("Kind", bound=Record)

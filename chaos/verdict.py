@@ -33,7 +33,12 @@ def result(check: str, claim: str, counts: dict[str, int], violations: list[str]
 
 def combined(results: Iterable[CheckResult]) -> Answer:
     """The experiment's answer. Without any result it is unknown."""
-    answers = {one.answer for one in results}
+    return worst(one.answer for one in results)
+
+
+def worst(given: Iterable[Answer]) -> Answer:
+    """The worst of some answers. Without any it is unknown."""
+    answers = set(given)
     if "invalid" in answers:
         return "invalid"
     return "unknown" if "unknown" in answers or not answers else "valid"

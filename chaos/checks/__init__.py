@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from chaos.checks.assumptions import assumptions_hold
+from chaos.checks.claims import claims_hold
 from chaos.checks.effects import effects_applied_once
 from chaos.checks.outcomes import outcomes_equal_the_oracle
 from chaos.checks.reexecution import completed_operations_stay_completed
@@ -22,8 +23,9 @@ CHECKS: tuple[Callable[[History], CheckResult], ...] = (
 
 
 def judge(history: History) -> list[CheckResult]:
-    """Every checker's answer."""
-    return [check(history) for check in CHECKS]
+    """Every checker's answer, and that on the experiment's own claims where it has any."""
+    own = [claims_hold(history)] if history.claims else []
+    return [check(history) for check in CHECKS] + own
 
 
 __all__ = ["CHECKS", "judge"]
