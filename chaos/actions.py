@@ -23,7 +23,10 @@ def end_load() -> Told:
 
 
 def inject(fault: str, where: str = "active") -> Told:
-    """Put a fault of the catalogue in force: at `active`, `standby`, `a`, `b`, `witness`, or `struck`, as the last."""
+    """Put a fault of the catalogue in force at `active`, `standby`, `a`, `b` or `witness`.
+
+    `struck` is where the last fault struck, `spared` the other region.
+    """
     done = current().inject(fault, where)
     return {"fault": done.name, "target": done.target, "proven": done.proven, "evidence": done.evidence}
 

@@ -14,6 +14,7 @@ __all__ = [
     "another_region_is_active",
     "deployment_is_healthy",
     "every_run_has_ended",
+    "no_other_region_takes_over",
     "returned_region_is_fenced",
     "runs_are_in_flight",
     "runs_go_on",
@@ -67,16 +68,20 @@ def same_region_is_active(seconds: float = 10.0) -> bool:
     before = session.active_before
 
     def stays() -> str:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            active = session.client.active_region()
-            if active not in (None, before):
-                return f"region {active} has become active instead of {before}"
-            time.sleep(POLL_SECONDS)
+        if wrong := _somebody_else(session, before, seconds):
+            return wrong
         active = session.wait_active(30.0)
         return "" if active == before else f"region {active} has become active instead of {before}"
 
     return session.claim("the active region stays", stays)
+
+
+def no_other_region_takes_over(seconds: float = 10.0) -> bool:
+    """For so long no other region becomes active, whether the one that was is so still or not."""
+    session = current()
+    before = session.active_before
+
+    return session.claim("no other region takes over", lambda: _somebody_else(session, before, seconds))
 
 
 def starts_are_accepted(seconds: float = 30.0) -> bool:
@@ -136,6 +141,17 @@ def returned_region_is_fenced(seconds: float = 60.0) -> bool:
 def every_run_has_ended() -> bool:
     """Every accepted run has reached a terminal state."""
     return current().wait_ended()
+
+
+def _somebody_else(session: Session, before: str | None, seconds: float) -> str:
+    """Who has become active instead of that region within so long; nothing where nobody has."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        active = session.client.active_region()
+        if active not in (None, before):
+            return f"region {active} has become active instead of {before}"
+        time.sleep(POLL_SECONDS)
+    return ""
 
 
 def _late_effects(session: Session, region: str) -> list[str]:

@@ -142,6 +142,8 @@ class Session:
         """The place that a word of an experiment names at this moment."""
         if where == "struck":
             return self._in_force[-1].place if self._in_force else _place(self.injected[-1].target)
+        if where == "spared":
+            return _place(self.other(self.place("struck")))
         if where == "standby":
             return _place(self.other(self._active()))
         return _place(self._active() if where == "active" else where)
@@ -289,7 +291,7 @@ def _place(name: str) -> Place:
     for place in PLACES:
         if name in (place, _called(place)) or (name, place) == ("witness", "w"):
             return place
-    raise NotInjectedError(f"there is no place {name!r}; there are active, standby, struck, a, b and witness")
+    raise NotInjectedError(f"there is no place {name!r}; there are active, standby, struck, spared, a, b and witness")
 
 
 def _called(place: Place) -> str:

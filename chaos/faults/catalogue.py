@@ -5,7 +5,17 @@ from __future__ import annotations
 from chaos.faults.data import Diverge, MoveLeaseLeader, PauseReplay, ResetSessions, Switchover, WipeReminders
 from chaos.faults.kind import FaultKind
 from chaos.faults.links import Flap, Links
-from chaos.faults.processes import CrashLoop, Freeze, Kill, KillTogether, RollingRestart, Stop, WorkerCrash
+from chaos.faults.processes import (
+    CrashLoop,
+    Freeze,
+    Kill,
+    KillTogether,
+    RollingRestart,
+    Stop,
+    Stutter,
+    WorkerCrash,
+    WorkerCrashAfterStep,
+)
 from chaos.faults.target import Ability, Disturbance
 
 __all__ = ["FAULTS", "fault_named"]
@@ -15,6 +25,7 @@ _CUT, _DROP = Disturbance("cut"), Disturbance("drop")
 _ALL: tuple[FaultKind, ...] = (
     # Processes are killed.
     WorkerCrash(),
+    WorkerCrashAfterStep(),
     Kill("region-loss", "Every process of the region is killed at once, its supervisor first", "everything", True),
     Kill("kill-workers", "Every worker of the region is killed at once", "worker", True),
     Kill("kill-sidecars", "Every sidecar of the region is killed, their workers live on", "sidecar", True),
@@ -52,6 +63,7 @@ _ALL: tuple[FaultKind, ...] = (
     Freeze("freeze-region", "Every process of the region stands still", "everything", in_doubt=True),
     Freeze("freeze-region-agent", "The region agent stands still", "region-agent"),
     Freeze("freeze-scheduler", "Dapr's scheduler stands still", "scheduler"),
+    Stutter(),
     # Processes are stopped.
     Stop("stop-database", "Patroni and PostgreSQL are stopped as by an operator", "patroni"),
     Stop("drain-region", "Every process of the region is stopped as by an operator", "everything"),

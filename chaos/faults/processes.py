@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -132,6 +133,58 @@ class WorkerCrash:
 
     def lift(self, target: Target, place: Place) -> None:
         target.start(place, "worker")
+
+
+@dataclass(frozen=True)
+class WorkerCrashAfterStep:
+    """SIGKILL to a worker as soon as it has ended an operation."""
+
+    name: str = "worker-crash-after-step"
+    does: str = "One worker is killed as soon as it has ended an operation"
+    in_doubt: bool = False
+    needs: frozenset[Ability] = frozenset({"kill"})
+
+    def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
+        deadline, before = time.monotonic() + BUSY_SECONDS, target.in_hand()
+        workers = target.running(place, "worker")
+        while time.monotonic() < deadline:
+            now = target.in_hand()
+            for name, pid in workers.items():
+                if ended := before.get(pid, set[str]()) - now.get(pid, set[str]()):
+                    struck = target.kill(place, "worker", {name})
+                    told: list[JsonValue] = [*sorted(ended)]
+                    return replace(struck, evidence={"worker": name, "just-ended": told} | struck.evidence)
+            before = now
+        raise NotInjectedError(f"no worker of {place} ended an operation for {BUSY_SECONDS:g} s")
+
+    def lift(self, target: Target, place: Place) -> None:
+        target.start(place, "worker")
+
+
+@dataclass(frozen=True)
+class Stutter:
+    """Everything stands still for a while, again and again; a seed chose the moments."""
+
+    name: str = "stutter"
+    does: str = "Every process of the region stands still for 0.5 to 6 s, five times"
+    times: int = 5
+    seed: int = 11
+    in_doubt: bool = False
+    needs: frozenset[Ability] = frozenset({"freeze"})
+
+    def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
+        chance, struck = random.Random(self.seed), list[Struck]()
+        for _ in range(self.times):
+            struck.append(target.freeze(place, "everything"))
+            # The rhythm is the fault: this is no wait for something.
+            time.sleep(chance.uniform(0.5, 6.0))
+            target.resume(place, "everything")
+            time.sleep(chance.uniform(0.2, 2.0))
+        whole = together(struck)
+        return replace(whole, evidence={"freezes": len(struck), "proven": sum(one.proven for one in struck)})
+
+    def lift(self, target: Target, place: Place) -> None:
+        target.resume(place, "everything")
 
 
 @dataclass(frozen=True)
