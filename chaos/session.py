@@ -114,6 +114,7 @@ class Session:
             at=struck.at,
             killed=list(struck.killed),
             frozen=list(struck.frozen),
+            cut_off=list(struck.cut_off),
             evidence=struck.evidence,
             proven=struck.proven,
         )

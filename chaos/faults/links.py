@@ -39,7 +39,9 @@ class Links:
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
         if self.in_doubt:
             moment()
-        return target.disturb(paths(self.shape, place, self.line), self.how)
+        struck = target.disturb(paths(self.shape, place, self.line), self.how)
+        severed = self.shape != "between regions" and self.how.kind in ("cut", "drop", "reset") and place != "w"
+        return replace(struck, cut_off=[place] if severed else [])
 
     def lift(self, target: Target, place: Place) -> None:
         target.heal()
@@ -65,7 +67,9 @@ class Flap:
             target.heal()
             _until(began + 2 * self.seconds)
         whole = together(struck)
-        return replace(whole, evidence={"cuts": len(struck), "proven": sum(one.proven for one in struck)})
+        shown = sum(one.proven for one in struck)
+        cut_off: list[Place] = [place] if place != "w" else []
+        return replace(whole, evidence={"cuts": len(struck), "proven": shown}, cut_off=cut_off)
 
     def lift(self, target: Target, place: Place) -> None:
         target.heal()

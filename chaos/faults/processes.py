@@ -76,7 +76,8 @@ class Freeze:
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
         named = moment() if self.in_doubt else set[str]()
         if not self.one:
-            return target.freeze(place, self.part)
+            struck = target.freeze(place, self.part)
+            return replace(struck, cut_off=[place] if self.part == "everything" else [])
         running = target.running(place, self.part)
         if not running:
             raise NotInjectedError(f"no {self.part} runs at {place}")
@@ -181,7 +182,8 @@ class Stutter:
             target.resume(place, "everything")
             time.sleep(chance.uniform(0.2, 2.0))
         whole = together(struck)
-        return replace(whole, evidence={"freezes": len(struck), "proven": sum(one.proven for one in struck)})
+        shown = sum(one.proven for one in struck)
+        return replace(whole, evidence={"freezes": len(struck), "proven": shown}, cut_off=[place])
 
     def lift(self, target: Target, place: Place) -> None:
         target.resume(place, "everything")
@@ -256,4 +258,5 @@ def together(struck: list[Struck]) -> Struck:
         proven=bool(struck) and all(one.proven for one in struck),
         killed=[pid for one in struck for pid in one.killed],
         frozen=[pid for one in struck for pid in one.frozen],
+        cut_off=sorted({place for one in struck for place in one.cut_off}),
     )

@@ -50,6 +50,8 @@ class Struck:
     proven: bool = False
     killed: Sequence[int] = ()
     frozen: Sequence[int] = ()
+    cut_off: Sequence[Place] = ()
+    """Regions that nobody can tell to stop meanwhile."""
 
 
 @dataclass(frozen=True)
