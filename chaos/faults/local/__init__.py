@@ -76,11 +76,13 @@ class LocalTarget:
         stopped = self._processes.stop(place, "scheduler")
         data = self.manifest.regions[place].attempts_dir / "scheduler"
         had = sum(path.is_file() for path in data.rglob("*"))
-        shutil.rmtree(data, ignore_errors=True)
-        gone = not data.exists()
+        # In one move: whoever starts the scheduler again meanwhile must not be disturbed.
+        away = data.with_name("scheduler.wiped")
+        gone = had > 0 and data.rename(away) == away
+        shutil.rmtree(away, ignore_errors=True)
         self._processes.start(place, "scheduler")
         evidence: dict[str, JsonValue] = {"files-removed": had, "gone": gone}
-        return Struck(stopped.at, evidence, stopped.proven and gone and had > 0)
+        return Struck(stopped.at, evidence, stopped.proven and gone)
 
     def move_lease_leader(self) -> Struck:
         return self._store.move_lease_leader()

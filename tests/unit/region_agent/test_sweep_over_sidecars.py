@@ -108,7 +108,7 @@ class Region:
         return sorted(run for kind, run in questions if kind == what)
 
     def sweep(self) -> None:
-        asyncio.run(self.sweeper.sweep(epoch=4))
+        asyncio.run(self.sweeper.sweep(4, "epoch 4"))
 
     def look(self, at: float | None = None) -> None:
         self.seconds = self.seconds if at is None else at
