@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import json
 import logging
@@ -150,7 +151,7 @@ class Drill:
 
     def _play(self, experiment: Experiment) -> Journal:
         with _Steps(self._console):
-            journal = run_experiment(experiment.document)
+            journal = run_experiment(copy.deepcopy(experiment.document))
         if journal["status"] == "interrupted":
             # Chaos Toolkit then plays no rollback, and keeps the interrupt to itself.
             raise KeyboardInterrupt

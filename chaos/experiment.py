@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -44,6 +45,7 @@ class Experiment:
         return abilities([*self.faults])
 
 
+@functools.cache
 def read(name: str) -> Experiment:
     """The experiment of that name."""
     document = cast("dict[str, Any]", yaml.safe_load(EXPERIMENTS[name].read_text(encoding="utf-8")))

@@ -48,7 +48,9 @@ class Links:
         at = time.time()
         # All at once: a line that falls silent long before the others tells more than a lost network would.
         with ThreadPoolExecutor(len(streams)) as pool:
-            list(pool.map(lambda one: self._apply(*one, how), streams.items()))
+            doing = [pool.submit(self._apply, name, affected, how) for name, affected in streams.items()]
+        for one in doing:
+            one.result()
         after = _dial_all(links)
         shown = {name: _shown(how, len(streams[name]), before[name], after[name]) for name in links}
         judged = [shown[name] for name in links if before[name].what == "answers"]
