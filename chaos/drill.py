@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -76,11 +76,11 @@ class Drill:
         stack: str,
         state: Path | None,
         overrides: Mapping[str, str],
-        plant: str | None,
+        plant: str | Plant | None,
         keep: bool,
         console: Console,
     ) -> None:
-        self._plant: Plant | None = PLANTS[plant] if plant else None
+        self._plant: Plant | None = PLANTS[plant] if isinstance(plant, str) else plant
         self._keep, self._console = keep, console
         settings = dict(overrides)
         if self._plant is not None:
@@ -115,18 +115,22 @@ class Drill:
 
         Whatever happens, also an interrupt, what it put in force is taken back before this ends.
         """
+        return self.judged(experiment.name, runs, lambda _: self._play(experiment))
+
+    def judged(self, name: str, runs: int, play: Callable[[sessions.Session], Journal | None]) -> tuple[Verdict, Path]:
+        """`run` for anything that acts on a session."""
         manifest = Manifest.load(self._deployment.directory)
         session = sessions.Session(manifest, runs=runs)
-        folder = self._reports / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{experiment.name}"
+        folder = self._reports / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{name}"
         folder.mkdir(parents=True)
         sessions.use(session)
         try:
             try:
-                journal = self._play(experiment)
+                journal = play(session)
             finally:
                 with uninterrupted():
                     session.lift()
-            history = session.record(experiment.name)
+            history = session.record(name)
             verdict = verdict_of(history, self._plant.name if self._plant else None)
         finally:
             sessions.use(None)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from holdfast.client import HoldfastClient
+from refund_desk import Ticket
 from refund_desk.tickets import bundled_tickets, read_tickets
 
 from chaos.faults import FAULTS, FaultKind, NotInjectedError, NotLiftedError, Place, Target, fault_named
@@ -66,11 +67,18 @@ class Session:
         directory = deployment_directory(os.environ.get("HOLDFAST_STACK", "local"), os.environ.get("HOLDFAST_STATE"))
         return cls(Manifest.load(directory), runs=int(os.environ.get("HOLDFAST_RUNS", "24")))
 
-    def begin_load(self) -> int:
-        """Start the load; returns when the first burst is in flight, with how many runs are."""
-        tickets = read_tickets(bundled_tickets()).tickets
-        prefix = time.strftime("d%H%M%S-", time.gmtime(self.began))
-        self.workload = Workload(self._load_client, tickets, prefix, self.runs, self._pace)
+    @property
+    def prefix(self) -> str:
+        """How the ids of this session's runs begin."""
+        return time.strftime("d%H%M%S-", time.gmtime(self.began))
+
+    def begin_load(self, tickets: Sequence[Ticket] = ()) -> int:
+        """Start the load, by default of all tickets that come with the desk.
+
+        Returns when the first burst is in flight, with how many runs are.
+        """
+        tickets = tickets or read_tickets(bundled_tickets()).tickets
+        self.workload = Workload(self._load_client, tickets, self.prefix, self.runs, self._pace)
         self.workload.start()
         self.wait(
             "the first burst to be accepted", lambda: self.workload is not None and self.workload.burst_is_accepted

@@ -138,6 +138,31 @@ def nemesis(
     _run([experiment(chosen, seconds)], runs, stack, state, json_)
 
 
+@chaos.command()
+@click.option("--workers", default=3, show_default=True, type=click.IntRange(2, 16), help="Workers of each region.")
+@click.option("--keep", is_flag=True, help="Leave everything up afterwards, to look at.")
+@deployment_options
+@as_json
+def grid(workers: int, keep: bool, stack: str, state: Path | None, json_: bool) -> None:
+    """Let a worker die at every point of every step of the reference agent, each once, in a deployment of its own."""
+    from chaos.drill import Drill
+    from chaos.grid import PLANT, Grid, ticket
+    from chaos.report import PAGE
+    from chaos.verdict import EXIT_CODES
+
+    console = Console(stderr=json_)
+    settings = {"workers": str(workers)}
+    with fails_as(json_), Drill(stack, state, settings, PLANT, keep, console) as prepared:
+        verdict, folder = prepared.judged(
+            "crash-points", 1, lambda session: Grid(session, ticket()).play(console.print)
+        )
+        show(verdict, folder / PAGE, console)
+    if json_:
+        told = verdict.model_dump(mode="json")
+        emit({"ok": verdict.answer == "valid", "answer": verdict.answer, "verdicts": [told], "reports": [str(folder)]})
+    sys.exit(EXIT_CODES[verdict.answer])
+
+
 def _run(experiments: Sequence[Experiment], runs: int, stack: str, state: Path | None, json_: bool) -> None:
     from chaos.drill import Drill
     from chaos.report import PAGE

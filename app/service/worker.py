@@ -10,6 +10,7 @@ import http.client
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 EPOCH_IS_OVER = 75
 SIDECAR_IS_GONE = 76
 STOOD_STILL = 77
+STOPPED = 0
 LOOK_EVERY_SECONDS = 0.05
 SIDECAR_MISSING_AFTER_SECONDS = 3.0
 STOOD_STILL_SECONDS = 2.5
@@ -200,6 +202,8 @@ def main(arguments: list[str]) -> int:
         kept_runs=config.kept_runs,
         on_attempt=note,
     )
+    # What is in hand is given to other workers as soon as the sidecar leaves, which is stopped at the same time.
+    signal.signal(signal.SIGTERM, lambda number, frame: leave(STOPPED))
     runner.start()
     log.info("executing runs in epoch %s", role.epoch)
     watch(role_file, role, lambda: sidecar_answers(config.dapr), leave, pulse)

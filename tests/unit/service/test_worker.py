@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 import threading
@@ -18,7 +19,16 @@ import pytest
 from pydantic_ai_dapr import Attempt
 from service import worker
 from service.role import Role, RoleFile
-from service.worker import EPOCH_IS_OVER, SIDECAR_IS_GONE, STOOD_STILL, AttemptLog, Pulse, Sidecar, WorkerConfig
+from service.worker import (
+    EPOCH_IS_OVER,
+    SIDECAR_IS_GONE,
+    STOOD_STILL,
+    STOPPED,
+    AttemptLog,
+    Pulse,
+    Sidecar,
+    WorkerConfig,
+)
 
 from tests.support.regions import SINCE, write_role
 
@@ -344,6 +354,23 @@ class TestWholeWorker:
         assert run() == EPOCH_IS_OVER
         assert (Runner.made["name"], Runner.made["port"], Runner.made["api_token"]) == ("refund-desk", 1, "the-token")
         assert [(line["epoch"], line["outcome"]) for line in lines(config)] == [(3, None), (3, "abandoned")]
+
+    def test_it_says_what_it_leaves_undone_when_it_is_told_to_stop(
+        self,
+        run: Callable[[], int],
+        config: WorkerConfig,
+        role_file: RoleFile,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(worker, "sidecar_answers", lambda sidecar: True)
+        clock.then = lambda: signal.raise_signal(signal.SIGTERM)
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            assert run() == STOPPED
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert [line["outcome"] for line in lines(config)] == [None, "abandoned"]
 
     def test_what_reached_it_while_it_stood_still_is_not_begun(
         self,
