@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -171,11 +171,14 @@ def _run(experiments: Sequence[Experiment], runs: int, stack: str, state: Path |
     console = Console(stderr=json_)
     verdicts: list[Verdict] = []
     folders: list[Path] = []
-    with fails_as(json_), Drill(stack, state, {}, None, False, console) as prepared:
-        for verdict, folder in _each(prepared, experiments, runs, console):
-            verdicts.append(verdict)
-            folders.append(folder)
-            show(verdict, folder / PAGE, console)
+    try:
+        with fails_as(json_), Drill(stack, state, {}, None, False, console) as prepared:
+            for verdict, folder in _each(prepared, experiments, runs, console):
+                verdicts.append(verdict)
+                folders.append(folder)
+                show(verdict, folder / PAGE, console)
+    except TimeoutError as error:
+        refuse(UNCHECKED, f"{error}; `holdfast up` repairs the deployment", json_=json_)
     answer = worst(verdict.answer for verdict in verdicts)
     if len(verdicts) > 1:
         _summary(verdicts, folders, console)
@@ -185,7 +188,9 @@ def _run(experiments: Sequence[Experiment], runs: int, stack: str, state: Path |
     sys.exit(EXIT_CODES[answer])
 
 
-def _each(prepared: Drill, experiments: Sequence[Experiment], runs: int, console: Console):
+def _each(
+    prepared: Drill, experiments: Sequence[Experiment], runs: int, console: Console
+) -> Iterator[tuple[Verdict, Path]]:
     from chaos.durations import Durations
 
     durations = Durations(prepared.state)

@@ -51,9 +51,9 @@ def _turns(module: Any) -> None:
         def execute_and_die(*arguments: Any) -> None:
             _here.answered = None
             answer(*arguments)
-            if _here.answered is not None:
-                run_id, ordinal = _here.answered
-                _die(run_id, ordinal, "reported")
+            answered: tuple[str, int] | None = getattr(_here, "answered", None)
+            if answered is not None:
+                _die(*answered, "reported")
 
         return execute_and_die
 

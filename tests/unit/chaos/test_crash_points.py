@@ -38,7 +38,7 @@ def test_the_desk_has_the_tools_that_change_the_world() -> None:
     from refund_desk.agent import build_agent
     from refund_desk.effects import MemoryEffects
 
-    agent = build_agent(model="refund_desk:deterministic", model_latency_seconds=0, effects=MemoryEffects())
+    agent = build_agent("test", MemoryEffects())
     assert agent._function_toolset.tools.keys() >= EFFECTS
 
 
