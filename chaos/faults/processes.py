@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
-from chaos.faults.target import Ability, Moment, NotInjectedError, Part, Place, Struck, Target
+from chaos.faults.target import Ability, Moment, NotInjectedError, Part, Place, Struck, Target, at_once
 
 BUSY_SECONDS = 20.0
 LOOP_SECONDS = 12.0
@@ -28,9 +28,7 @@ class Kill:
     needs: frozenset[Ability] = frozenset({"kill"})
 
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
-        if self.in_doubt:
-            moment()
-        return target.kill(place, self.part)
+        return target.kill(place, self.part, moment=moment if self.in_doubt else at_once)
 
     def lift(self, target: Target, place: Place) -> None:
         target.start(place, self.part)
@@ -49,9 +47,11 @@ class KillTogether:
     needs: frozenset[Ability] = frozenset({"kill", "stop"})
 
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
-        if self.in_doubt:
-            moment()
-        struck = [target.kill(where or place, part) for where, part in self.parts]
+        moments = [moment if self.in_doubt else at_once, *[at_once] * (len(self.parts) - 1)]
+        struck = [
+            target.kill(where or place, part, moment=when)
+            for (where, part), when in zip(self.parts, moments, strict=True)
+        ]
         if self.stays_down:
             struck += [target.stop(where or place, part) for where, part in self.parts]
         return together(struck)
@@ -74,14 +74,14 @@ class Freeze:
     needs: frozenset[Ability] = frozenset({"freeze"})
 
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
-        named = moment() if self.in_doubt else set[str]()
+        when = moment if self.in_doubt else at_once
         if not self.one:
-            struck = target.freeze(place, self.part)
+            struck = target.freeze(place, self.part, moment=when)
             return replace(struck, cut_off=[place] if self.part == "everything" else [])
         running = target.running(place, self.part)
         if not running:
             raise NotInjectedError(f"no {self.part} runs at {place}")
-        return target.freeze(place, self.part, {min(named & running.keys() or running.keys())})
+        return target.freeze(place, self.part, {min(when() & running.keys() or running.keys())})
 
     def lift(self, target: Target, place: Place) -> None:
         target.resume(place, self.part)

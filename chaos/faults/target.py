@@ -33,6 +33,11 @@ Moment = Callable[[], set[str]]
 """Returns when it is time to strike; it may name the workers in the middle of an effect."""
 
 
+def at_once() -> set[str]:
+    """The moment is now."""
+    return set()
+
+
 class NotInjectedError(Exception):
     """The fault could not be put in force; nothing can be concluded."""
 
@@ -83,12 +88,12 @@ class Target(Protocol):
         """Empty where it can, else why not."""
         ...
 
-    def kill(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:
-        """End processes at once, without a word; what restarts them may do so."""
+    def kill(self, place: Place, part: Part, only: Collection[str] = (), moment: Moment = at_once) -> Struck:
+        """End processes at once, without a word, as soon as `moment` returns; what restarts them may do so."""
         ...
 
-    def freeze(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:
-        """Processes stand still, and their connections stay open."""
+    def freeze(self, place: Place, part: Part, only: Collection[str] = (), moment: Moment = at_once) -> Struck:
+        """Processes stand still as soon as `moment` returns, and their connections stay open."""
         ...
 
     def resume(self, place: Place, part: Part) -> None:

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from chaos.faults.local.links import Links
 from chaos.faults.local.processes import Processes
 from chaos.faults.local.store import Store
-from chaos.faults.target import Ability, Disturbance, NotInjectedError, Part, Path, Place, Struck
+from chaos.faults.target import Ability, Disturbance, Moment, NotInjectedError, Part, Path, Place, Struck, at_once
 from chaos.record import latest_attempts
 from infra.doors import Doors
 from infra.manifest import Manifest
@@ -37,11 +37,11 @@ class LocalTarget:
     def running(self, place: Place, part: Part) -> dict[str, int]:
         return self._processes.running(place, part)
 
-    def kill(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:
-        return self._processes.kill(place, part, only)
+    def kill(self, place: Place, part: Part, only: Collection[str] = (), moment: Moment = at_once) -> Struck:
+        return self._processes.kill(place, part, only, moment)
 
-    def freeze(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:
-        return self._processes.freeze(place, part, only)
+    def freeze(self, place: Place, part: Part, only: Collection[str] = (), moment: Moment = at_once) -> Struck:
+        return self._processes.freeze(place, part, only, moment)
 
     def resume(self, place: Place, part: Part) -> None:
         self._processes.resume(place, part)

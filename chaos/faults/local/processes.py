@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import psutil
 from pydantic import JsonValue
 
-from chaos.faults.target import NotLiftedError, Part, Place, Struck
+from chaos.faults.target import Moment, NotLiftedError, Part, Place, Struck, at_once
 from infra.local.errors import PartError
 from infra.local.site import Site, members
 from infra.local.supervisor import ask, start_site, status, stop_site
@@ -41,9 +41,10 @@ class Processes:
         seen = status(self._directory(place) / SOCKET) or {}
         return {name: seen[name].pid for name in self._names(place, part) if name in seen and seen[name].running}
 
-    def kill(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:
+    def kill(self, place: Place, part: Part, only: Collection[str] = (), moment: Moment = at_once) -> Struck:
         """SIGKILL, the supervisor first where everything goes, so that nothing is restarted."""
         processes = self._found(place, part, only)
+        moment()
         at = time.time()
         _signal(processes, signal.SIGKILL)
         if part == "everything":
@@ -52,9 +53,11 @@ class Processes:
         evidence: dict[str, JsonValue] = {"killed": len(processes), "gone": gone}
         return Struck(at, evidence, bool(processes) and gone, killed=[process.pid for process in processes])
 
-    def freeze(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:
+    def freeze(self, place: Place, part: Part, only: Collection[str] = (), moment: Moment = at_once) -> Struck:
         """SIGSTOP, the supervisor first; all of them are in state T afterwards."""
-        at, processes = time.time(), self._found(place, part, only)
+        processes = self._found(place, part, only)
+        moment()
+        at = time.time()
         _signal(processes, signal.SIGSTOP)
         deadline = time.monotonic() + GONE_SECONDS
         # Some were started while the others were looked for.

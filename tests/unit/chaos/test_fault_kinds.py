@@ -17,7 +17,7 @@ from chaos.faults.local import ABILITIES
 from chaos.faults.processes import CrashLoop, Freeze, KillTogether, RollingRestart, Stutter
 from chaos.faults.processes import WorkerCrash as Crash
 from chaos.faults.processes import WorkerCrashAfterStep as AfterStep
-from chaos.faults.target import Disturbance, Part, Path, Place, Struck
+from chaos.faults.target import Disturbance, Moment, Part, Path, Place, Struck, at_once
 
 pytestmark = pytest.mark.unit
 
@@ -44,12 +44,14 @@ class ToldTarget:
     def in_hand(self) -> dict[int, set[str]]:
         return self.hands.pop(0) if len(self.hands) > 1 else self.hands[0]
 
-    def kill(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:
+    def kill(self, place: Place, part: Part, only: Collection[str] = (), moment: Moment = at_once) -> Struck:
+        moment()
         killed = [] if self.gone else [self.workers[name] for name in sorted(only or self.workers)]
         self.gone = False
         return self._did("kill", place, part, only, killed=killed)
 
-    def freeze(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:
+    def freeze(self, place: Place, part: Part, only: Collection[str] = (), moment: Moment = at_once) -> Struck:
+        moment()
         return self._did("freeze", place, part, only, frozen=[7])
 
     def stop(self, place: Place, part: Part, only: Collection[str] = ()) -> Struck:

@@ -140,6 +140,22 @@ def test_a_whole_region_is_killed_supervisor_first(region: Region, target: Local
     assert struck.evidence == {"killed": 3, "still-running": [], "still-listening": []}
 
 
+@pytest.mark.parametrize("strike", ["kill", "freeze"])
+def test_a_strike_comes_when_its_moment_does_to_those_who_were_looked_for_before(
+    region: Region, target: LocalTarget, strike: str
+) -> None:
+    region.put("process-compose", 1)
+    before: list[int] = []
+
+    def moment() -> set[str]:
+        before.append(len(region.got))
+        region.looks = [[], []]  # Who looks now is too late.
+        return set()
+
+    assert getattr(target, strike)("a", "everything", moment=moment).proven
+    assert (before, [pid for pid, _ in region.got]) == ([0], [1])
+
+
 def test_what_was_started_meanwhile_is_killed_too(region: Region, target: LocalTarget) -> None:
     region.put("process-compose", 1)
     late = region.put("worker", 2)
