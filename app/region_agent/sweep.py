@@ -23,6 +23,8 @@ from region_agent.events import EventLog
 
 PARALLEL = 16
 LOOK_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 5.0
+"""A look takes long where there are many runs, and where no sidecar answers: then runs wait for the next one."""
 SCHEDULE_AFTER = timedelta(seconds=2)
 SIGNAL_AGAIN_SECONDS = 5.0
 """A signal that is repeated while the first is still on its way would execute an operation on two workers at once."""
@@ -93,7 +95,7 @@ class Sweeper:
             began = self.clock()
             with contextlib.suppress(IndexUnavailableError):
                 await self.look()
-            await asyncio.sleep(max(LOOK_SECONDS, 4 * (self.clock() - began)))
+            await asyncio.sleep(min(max(LOOK_SECONDS, 4 * (self.clock() - began)), LONGEST_PAUSE_SECONDS))
 
     async def look(self) -> None:
         """One look at each open run."""
