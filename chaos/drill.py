@@ -19,7 +19,7 @@ from typing import Self
 
 import httpx
 from chaoslib.experiment import run_experiment
-from chaoslib.types import Journal
+from chaoslib.types import Journal, Strategy
 from holdfast.progress import shown
 from rich.console import Console
 from rich.markup import escape
@@ -151,8 +151,10 @@ class Drill:
         return self._deployment.state
 
     def _play(self, experiment: Experiment) -> Journal:
+        # What a bug has left behind need not be healthy again.
+        strategy = Strategy.BEFORE_METHOD if self._plant else Strategy.DEFAULT
         with _Steps(self._console):
-            journal = run_experiment(copy.deepcopy(experiment.document))
+            journal = run_experiment(copy.deepcopy(experiment.document), strategy=strategy)
         if journal["status"] == "interrupted":
             # Chaos Toolkit then plays no rollback, and keeps the interrupt to itself.
             raise KeyboardInterrupt

@@ -45,7 +45,7 @@ def gather(client: HoldfastClient, manifest: Manifest, run_ids: Sequence[str]) -
 
         with ThreadPoolExecutor(READERS) as pool:
             failures = dict(zip(run_ids, pool.map(export, run_ids), strict=True))
-        found = _judged(folder, manifest)
+        found = _judged(folder, manifest) if any(folder.iterdir()) else {}
     replays, proofs = list[Replay](), list[Proof]()
     for run_id in run_ids:
         why = failures[run_id]

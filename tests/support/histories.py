@@ -123,7 +123,7 @@ def region_loss(runs: int = RUNS) -> History:
     history.faults = [Fault(name="region-loss", target="region a", at=FAULT_AT, killed=[LOST_PID], proven=True)]
     told = [
         ("early-release", 3.5, {"decision": "released"}),
-        ("promoted", 4.0, {}),
+        ("promoted", 4.0, {"epoch": 2}),
         ("activated", 4.3, {}),
         ("role-changed", 4.3, {"to": "active"}),
     ]
@@ -190,7 +190,12 @@ def _add_run(history: History, number: int, began: float, in_flight: bool = True
     payload = ticket.model_dump(mode="json", exclude_none=True)
     history.operations.append(
         ClientOperation(
-            run_id=run, ticket=payload, invoked_at=began - 0.02, answered_at=began - 0.01, outcome="ok", region="a"
+            run_id=run,
+            ticket=payload,
+            invoked_at=began - 0.02,
+            answered_at=began - 0.01,
+            outcome="ok",
+            region="a" if began < FAULT_AT else "b",
         )
     )
     items = [HistoryItem(sequence=0, type="executionStarted", at=began)]
