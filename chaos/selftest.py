@@ -18,6 +18,7 @@ from rich.table import Table
 
 from chaos.checks import CHECKS
 from chaos.drill import Drill
+from chaos.experiment import read
 from chaos.plants import PLANTS, Plant
 from chaos.report import VERDICT, Verdict
 from infra.state import state_directory
@@ -97,7 +98,7 @@ def main(arguments: Sequence[str]) -> int:
         if plant in chosen:
             console.rule(plant.name)
             with Drill("local", given.state, {}, plant.name, False, console) as drill:
-                verdict, _ = drill.run(plant.experiment, RUNS)
+                verdict, _ = drill.run(read(plant.experiment), RUNS)
             trials.append(trial_of(verdict, plant))
         elif (before := earlier(given.state or state_directory(None), plant)) is not None:
             trials.append(before)
@@ -119,7 +120,7 @@ def _clean(state: Path | None, chosen: Sequence[Plant], console: Console) -> lis
     with Drill("local", state, {}, None, False, console) as drill:
         for experiment in dict.fromkeys(plant.experiment for plant in chosen):
             console.rule(f"{CLEAN}: {experiment}")
-            verdict, _ = drill.run(experiment, RUNS)
+            verdict, _ = drill.run(read(experiment), RUNS)
             trials.append(trial_of(verdict, None))
     return trials
 

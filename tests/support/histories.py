@@ -15,6 +15,7 @@ from chaos.history import (
     AgentEvent,
     Attempt,
     Bounds,
+    Claim,
     ClientOperation,
     Effect,
     Fault,
@@ -149,6 +150,7 @@ def _observe(history: History) -> None:
     ]
     history.replays = [Replay(run_id=one.run_id, same=True, actions=7) for one in history.accepted]
     history.proofs = [Proof(run_id=one.run_id, proven=True, events=20, signers=[SIGNER]) for one in history.accepted]
+    history.claims = [Claim(claim="the other region is active", at=FAULT_AT + 6, held=True)]
     history.signals = [
         Signal(
             run_id=run_id(SIGNAL_RUN),

@@ -59,6 +59,7 @@ def test_a_checker_without_evidence_that_nobody_promised_does_not_apply() -> Non
     history = region_loss()
     history.bounds = WITHOUT_PROMISE
     history.replays = history.proofs = history.signals = history.observations = history.roles = None
+    history.claims = []
     rewrite(history, TIMER_RUN, history=without(workflow(history, TIMER_RUN), "timerCreated", "timerFired"))
     assert [one.check for one in judge(history)] == ["K1", "K2", "K3", "K4", "K5", "K9", "K10", "K12", "K13"]
     assert {one.answer for one in judge(history)} == {"valid"}

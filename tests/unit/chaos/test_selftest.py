@@ -11,6 +11,7 @@ import pytest
 
 from chaos import selftest
 from chaos.checks import CHECKS
+from chaos.experiment import Experiment
 from chaos.plants import PLANTS
 from chaos.recovery import Recovery
 from chaos.report import VERDICT, Verdict
@@ -40,10 +41,10 @@ class ToldDrill:
     def __exit__(self, *_: object) -> None:
         """Nothing to remove."""
 
-    def run(self, experiment: str, runs: int) -> tuple[Verdict, Path]:
-        self.ran.append((self.plant, experiment))
+    def run(self, experiment: Experiment, runs: int) -> tuple[Verdict, Path]:
+        self.ran.append((self.plant, experiment.name))
         default = {PLANTS[self.plant].caught_by: "invalid"} if self.plant else {}
-        return verdict(experiment, self.plant, **self.answers.get(self.plant, default)), Path()
+        return verdict(experiment.name, self.plant, **self.answers.get(self.plant, default)), Path()
 
 
 @pytest.fixture

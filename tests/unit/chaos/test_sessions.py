@@ -23,7 +23,7 @@ from chaos.checks import CHECKS
 from chaos.checks.claims import claims_hold
 from chaos.checks.effects import effects_applied_once
 from chaos.checks.reexecution import completed_operations_stay_completed
-from chaos.drill import EXPERIMENTS
+from chaos.experiment import EXPERIMENTS
 from chaos.faults import NotInjectedError, NotLiftedError
 from chaos.faults.target import Struck
 from chaos.history import Bounds, Claim, Effect, Fault

@@ -129,7 +129,7 @@ def test_a_report_of_before_the_newer_evidence_is_judged_by_what_it_has(tmp_path
     for name in ("signals", "observations", "roles", "replays", "proofs"):
         (folder / "history" / f"{name}.jsonl").unlink()
     checks = [one.check for one in judge_again(folder).now.checks]
-    assert checks == ["K1", "K2", "K3", "K4", "K5", "K7", "K9", "K10", "K12", "K13"]
+    assert checks == ["K1", "K2", "K3", "K4", "K5", "K7", "K9", "K10", "K12", "K13", "C"]
 
 
 def test_no_chaos_toolkit_is_needed(tmp_path: Path) -> None:
