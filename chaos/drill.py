@@ -17,8 +17,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import httpx
 from chaoslib.experiment import run_experiment
-from chaoslib.types import Journal
+from chaoslib.types import Journal, Strategy
 from holdfast.progress import shown
 from rich.console import Console
 from rich.markup import escape
@@ -154,8 +155,10 @@ class Drill:
         return self._deployment.state
 
     def _play(self, experiment: Experiment) -> Journal:
+        # What a bug has left behind need not be healthy again.
+        strategy = Strategy.BEFORE_METHOD if self._plant else Strategy.DEFAULT
         with _Steps(self._console):
-            journal = run_experiment(copy.deepcopy(experiment.document))
+            journal = run_experiment(copy.deepcopy(experiment.document), strategy=strategy)
         if journal["status"] == "interrupted":
             # Chaos Toolkit then plays no rollback, and keeps the interrupt to itself.
             raise KeyboardInterrupt
@@ -179,6 +182,8 @@ class Drill:
             os.environ.pop("PYTHONPATH")
             if before is not None:
                 os.environ["PYTHONPATH"] = before
+        if self._plant.replication_delay:
+            _slow_replication(Manifest.load(self._deployment.directory), self._plant.replication_delay)
 
 
 class _Steps(logging.Handler):
@@ -206,6 +211,14 @@ class _Steps(logging.Handler):
         logger = logging.getLogger(CHAOS_LOGGER)
         logger.handlers = self._handlers
         logger.setLevel(self._level)
+
+
+def _slow_replication(manifest: Manifest, milliseconds: int) -> None:
+    """Let what region b receives of region a's database be late."""
+    (link,) = [one for one in manifest.wan.links if (one.source, one.target, one.line) == ("b", "a", "postgres")]
+    toxic = {"type": "latency", "stream": "downstream", "attributes": {"latency": milliseconds}}
+    url = f"{manifest.wan.toxiproxy}/proxies/{link.name}/toxics"
+    httpx.post(url, json=toxic, timeout=5, trust_env=False).raise_for_status()
 
 
 def _copy_logs(manifest: Manifest, folder: Path) -> None:

@@ -16,9 +16,9 @@ from refund_desk import Ticket
 from refund_desk.tickets import bundled_tickets, read_tickets
 
 from chaos.crashpoints import CRASHES, EFFECTS, FOLDER, PLAN, POINTS
-from chaos.history import Claim, Fault
+from chaos.history import TERMINAL, Claim, Fault
 from chaos.plants import Plant
-from chaos.session import ENDED, Session
+from chaos.session import Session
 from chaos.workload import run_id_of
 
 __all__ = ["PLANT", "Cell", "Grid", "cells_of", "ticket"]
@@ -134,7 +134,7 @@ class Grid:
 
         def ended() -> bool:
             run = client.run(run_id)
-            return run is not None and run.status in ENDED
+            return run is not None and run.status in TERMINAL
 
         self._session.wait("the undisturbed run to end", ended, DRY_SECONDS)
         return sorted({(step.ordinal, step.name) for step in client.steps(run_id)})

@@ -8,6 +8,9 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+TERMINAL = frozenset({"completed", "failed", "terminated"})
+"""The states in which a run has ended."""
+
 
 class Record(BaseModel):
     """Base of what is recorded. Times are Unix seconds of the one clock of this machine."""
@@ -262,6 +265,18 @@ class History(BaseModel):
     def fault_at(self) -> float | None:
         """When the first fault was injected."""
         return min((fault.at for fault in self.faults), default=None)
+
+    def outage(self, fault: Fault) -> float:
+        """Seconds from a fault until it was lifted, or until somebody whom it left alone worked, whichever is later."""
+        spared = (
+            attempt.at
+            for attempt in self.attempts or []
+            if attempt.at > fault.at
+            and attempt.pid not in fault.killed
+            and attempt.pid not in fault.frozen
+            and attempt.region not in fault.cut_off
+        )
+        return max(min(spared, default=fault.at), fault.until or fault.at) - fault.at
 
     def in_flight_at(self, at: float) -> set[str] | None:
         """The runs that were accepted before and had not ended; None where the workflows were not recorded."""

@@ -13,11 +13,13 @@ from holdfast.client import HoldfastClient
 from refund_desk import Ticket
 from refund_desk.tickets import bundled_tickets, read_tickets
 
+from chaos import evidence
 from chaos.faults import FAULTS, FaultKind, NotInjectedError, NotLiftedError, Place, Target, fault_named
 from chaos.faults.links import PLACES
 from chaos.faults.local import LocalTarget
-from chaos.history import Bounds, Claim, Fault, History, in_doubt
+from chaos.history import TERMINAL, Bounds, Claim, Fault, History, in_doubt
 from chaos.record import Ledger, latest_attempts, record_attempts, record_events, record_workflows
+from chaos.sampling import Sampler
 from chaos.workload import Workload
 from infra.doors import Doors, Unanswered
 from infra.local.errors import PartError
@@ -26,7 +28,6 @@ from infra.state import deployment_directory
 from infra.status import observe
 
 Found = TypeVar("Found")
-ENDED = frozenset({"completed", "failed", "terminated"})
 POLL_SECONDS = 0.1
 DOUBT_SECONDS = 0.02
 MARGIN = 4
@@ -60,6 +61,7 @@ class Session:
         self._in_force: list[InForce] = []
         self.began = time.time()
         self.workload: Workload | None = None
+        self.sampler = Sampler(manifest, self._ids)
 
     @classmethod
     def of_environment(cls) -> Session:
@@ -79,6 +81,7 @@ class Session:
         """
         tickets = tickets or read_tickets(bundled_tickets()).tickets
         self.workload = Workload(self._load_client, tickets, self.prefix, self.runs, self._pace)
+        self.sampler.start()
         self.workload.start()
         self.wait(
             "the first burst to be accepted", lambda: self.workload is not None and self.workload.burst_is_accepted
@@ -229,6 +232,9 @@ class Session:
         ids = {operation.run_id for operation in operations}
         # Runs first: what a run did before it was looked at is then in everything that is read afterwards.
         workflows = record_workflows(self.client, ids)
+        self.sampler.stop()
+        ended = [workflow.run_id for workflow in workflows if workflow.status in TERMINAL][: evidence.EXPORTS]
+        replays, proofs = evidence.gather(self.client, self.manifest, ended)
         return History(
             experiment=experiment,
             operations=operations,
@@ -238,15 +244,25 @@ class Session:
             events=record_events(self.manifest, self.began),
             faults=self.injected,
             claims=self.claims,
+            observations=self.sampler.observations,
+            roles=self.sampler.roles,
+            replays=replays,
+            proofs=proofs,
+            recorded_at=time.time(),
             bounds=Bounds(
                 minimum_in_flight=min(20, self.runs),
                 minimum_in_doubt=int(bool(self.injected) and strikes_in_doubt(self.injected[0].name)),
+                observations=True,
+                roles=True,
+                replays=len(ended),
+                proofs=len(ended),
             ),
         )
 
     def close(self) -> None:
         """End the load and the connections."""
         self.end_load()
+        self.sampler.stop()
         self.client.close()
         self._load_client.close()
         self.ledger.close()

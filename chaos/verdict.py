@@ -31,6 +31,11 @@ def result(check: str, claim: str, counts: dict[str, int], violations: list[str]
     return CheckResult(check=check, claim=claim, answer=answer, counts=counts, witness=witness)
 
 
+def short_of(promised: int, found: int, what: str) -> list[str]:
+    """What is missing of evidence that the experiment promised."""
+    return [f"{promised} {what} were promised, {found} were recorded"] if found < promised else []
+
+
 def combined(results: Iterable[CheckResult]) -> Answer:
     """The experiment's answer. Without any result it is unknown."""
     return worst(one.answer for one in results)

@@ -6,8 +6,10 @@ from chaos.history import History
 from chaos.verdict import CheckResult, result
 
 
-def claims_hold(history: History) -> CheckResult:
+def claims_hold(history: History) -> CheckResult | None:
     """Invalid where a claim did not hold, unknown where nobody could tell."""
+    if not history.claims:
+        return None
     violations = [f"{one.claim}: {one.detail}" for one in history.claims if one.held is False]
     missing = [f"{one.claim}: {one.detail}" for one in history.claims if one.held is None]
     counts = {"claims": len(history.claims), "held": sum(one.held is True for one in history.claims)}

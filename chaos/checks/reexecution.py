@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from chaos.checks.writers import executions
+from chaos.checks.writers import executions, is_zombie
 from chaos.history import History, Workflow
 from chaos.verdict import CheckResult, result
 
@@ -22,7 +22,10 @@ def completions(workflow: Workflow) -> dict[int, float]:
 
 
 def completed_operations_stay_completed(history: History) -> CheckResult:
-    """Invalid where an execution began after the workflow's history had the operation's result."""
+    """Invalid where an execution began after the workflow's history had the operation's result.
+
+    A region that could not be told that its epoch is over may begin what another has completed: see `is_zombie`.
+    """
     claim = "a completed operation is never executed again"
     missing: list[str] = []
     if history.attempts is None:
@@ -35,11 +38,13 @@ def completed_operations_stay_completed(history: History) -> CheckResult:
     ]
     violations: list[str] = []
     seen: set[tuple[str, int]] = set()
-    again_in_flight = 0
+    again_in_flight = zombies = 0
     for execution in executions(history):
         key = execution.run_id, execution.ordinal
         completed = done.get(execution.run_id, {}).get(execution.ordinal)
-        if completed is not None and execution.began > completed + CLOCK_SECONDS:
+        if completed is not None and execution.began > completed + CLOCK_SECONDS and is_zombie(execution, history):
+            zombies += 1
+        elif completed is not None and execution.began > completed + CLOCK_SECONDS:
             late = execution.began - completed
             violations.append(f"{key[0]}:{key[1]}: executed by {execution} {late:.3f} s after it had completed")
         elif key in seen:
@@ -52,5 +57,6 @@ def completed_operations_stay_completed(history: History) -> CheckResult:
         "operations": len(seen),
         "executed-again-in-flight": again_in_flight,
         "executed-again-completed": len(violations),
+        "zombie-executions": zombies,
     }
     return result("K5", claim, counts, violations, missing)

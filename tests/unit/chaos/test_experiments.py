@@ -193,7 +193,7 @@ def test_an_interrupt_waits_until_everything_is_taken_back(
         return self._do("lift", [])
 
     monkeypatch.setattr(told, "lift", lift)
-    monkeypatch.setattr(drill, "run_experiment", lambda _: told.did.append("ended") or {"status": "completed"})
+    monkeypatch.setattr(drill, "run_experiment", lambda _, **__: told.did.append("ended") or {"status": "completed"})
     with pytest.raises(KeyboardInterrupt):
         perform("region-loss", tmp_path)
     assert told.did == ["ended", "lift", "close"]

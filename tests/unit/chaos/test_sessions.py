@@ -19,9 +19,11 @@ from pydantic import JsonValue
 
 from chaos import actions, probes, record
 from chaos import session as sessions
+from chaos.checks import CHECKS
 from chaos.checks.claims import claims_hold
 from chaos.checks.effects import effects_applied_once
 from chaos.checks.reexecution import completed_operations_stay_completed
+from chaos.experiment import EXPERIMENTS
 from chaos.faults import NotInjectedError, NotLiftedError
 from chaos.faults.target import Struck
 from chaos.history import Bounds, Claim, Effect, Fault
@@ -403,7 +405,10 @@ class Teller(Client):
             raise NotAnsweredError("no answer")
         return RunView(run_id=run_id, status="completed", accepted_at="") if run_id != "lost" else None
 
-    def history(self, run_id: str) -> list[HistoryView]:
+    def export(self, run_id: str) -> bytes:
+        raise NotAnsweredError("no answer")
+
+    def history(self, run_id: str, *, seconds: float = 15.0) -> list[HistoryView]:
         if run_id == "torn":
             raise NotAnsweredError("no answer")
         at = "2026-01-01T00:00:00+00:00"
@@ -448,6 +453,30 @@ def test_what_could_not_be_asked_is_recorded_as_such() -> None:
     assert [(item.ordinal, item.ok) for item in found["known"].history or []] == [(4, None), (None, True)]
 
 
+def view(kind: str, **members: Any) -> HistoryView:
+    return HistoryView(sequence=1, type=kind, timestamp="1970-01-01T00:01:40+00:00", **members)
+
+
+def test_of_a_historys_events_is_kept_what_checkers_ask_for() -> None:
+    operation = {"ordinal": 2, "kind": "tool", "name": "note", "attempt": 1}
+    asked = record.item_of(
+        view("taskScheduled", task_id=4, input={**operation, "params": {"ctx": {"tool_call_id": "c"}}})
+    )
+    assert (asked.at, asked.task_id, asked.call_id) == (100.0, 4, "c")
+    assert (asked.ordinal, asked.kind, asked.name, asked.attempt) == (2, "tool", "note", 1)
+    usage = {"usage": {"input_tokens": 90, "output_tokens": 7}}
+    answered = record.item_of(view("taskCompleted", task_id=4, result={"ok": usage}))
+    assert (answered.ok, answered.tokens) == (True, 97)
+    failed = record.item_of(view("taskCompleted", task_id=4, result={"err": {"type": "ValueError"}}))
+    assert (failed.ok, failed.tokens) == (False, None)
+    assert record.item_of(view("timerCreated", task_id=5, due="1970-01-01T00:02:00+00:00")).due == 120.0
+    for said, ok in (("tool-approved", True), ("tool-denied", False)):
+        raised = record.item_of(view("eventRaised", name="approval:c", input={"kind": said}))
+        assert (raised.name, raised.ok) == ("approval:c", ok)
+    started = record.item_of(view("executionStarted", input={"run_id": "run-1"}, result=None))
+    assert (started.ordinal, started.ok, started.name) == (None, None, None)
+
+
 class EndsWhileAsked(Teller):
     """Its only run is executed, makes its effect and ends just before it is asked for."""
 
@@ -475,15 +504,21 @@ def test_what_a_run_did_until_it_was_looked_at_is_recorded(session: Session, mon
     assert effects_applied_once(history).answer == "valid"
     assert completed_operations_stay_completed(history).answer == "valid"
     assert (history.experiment, history.events, history.faults) == ("region-loss", [], [])
+    # What could not be exported is recorded as such, and was promised.
+    assert [(one.same, one.difference) for one in history.replays or []] == [(None, "no answer")]
+    assert [(one.proven, one.reason) for one in history.proofs or []] == [(None, "no answer")]
+    assert (history.bounds.replays, history.bounds.proofs) == (1, 1)
 
 
 def test_a_record_promises_what_its_first_fault_needs(session: Session) -> None:
-    assert session.record("switchover").bounds == Bounds(minimum_in_flight=6)
+    promised = Bounds(minimum_in_flight=6, roles=True, observations=True)
+    in_doubt = promised.model_copy(update={"minimum_in_doubt": 1})
+    assert session.record("switchover").bounds == promised
     session.injected.append(Fault(name="worker-crash", target="worker-1", at=1.0))
     session.injected.append(Fault(name="isolate", target="region a", at=2.0))
-    assert session.record("worker-crash").bounds == Bounds(minimum_in_flight=6, minimum_in_doubt=1)
+    assert session.record("worker-crash").bounds == in_doubt
     session.injected.reverse()
-    assert session.record("worker-crash").bounds == Bounds(minimum_in_flight=6)
+    assert session.record("worker-crash").bounds == promised
 
 
 def test_a_part_that_does_not_answer_is_asked_again(session: Session) -> None:
@@ -505,7 +540,8 @@ def test_reports_are_kept_in_the_state_directory(tmp_path: Path) -> None:
 def test_every_planted_bug_is_a_folder_that_python_loads() -> None:
     for plant in PLANTS.values():
         assert (plant.folder / "sitecustomize.py").is_file()
-        assert plant.caught_by in ("K1", "K2")
+        assert plant.caught_by in CHECKS
+        assert plant.experiment in EXPERIMENTS
 
 
 def test_a_patch_waits_for_the_import_of_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

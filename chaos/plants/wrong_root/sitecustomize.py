@@ -1,0 +1,24 @@
+"""Region b trusts another root than region a: it can't prove what region a has recorded."""
+
+from pathlib import Path
+from typing import Any
+
+from chaos.plants.hook import after_import
+
+
+def _patch(module: Any) -> None:
+    write_files, processes = module.write_files, module.processes
+
+    class OtherRoot(module.Layout):
+        @property
+        def pki(self) -> Path:
+            return self.root / "pki-of-b"
+
+    def layout_of(layout: Any, region: str) -> Any:
+        return OtherRoot(layout.settings, layout.account, layout.ports) if region == "b" else layout
+
+    module.write_files = lambda layout, region: write_files(layout_of(layout, region), region)
+    module.processes = lambda layout, region: processes(layout_of(layout, region), region)
+
+
+after_import("infra.local.dapr", _patch)
