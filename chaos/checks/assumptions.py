@@ -62,7 +62,8 @@ def _clocks(history: History) -> tuple[float, str]:
         for item in workflow.history or []:
             if item.type == "executionStarted" and workflow.run_id in asked:
                 wrong.append((asked[workflow.run_id] - item.at, workflow.run_id))
-            if item.ordinal is not None:
+            # A turn that a fault broke off is repeated, later than what it asked for the first time was executed.
+            if item.ordinal is not None and item.at < (history.fault_at or 0.0):
                 scheduled.setdefault((workflow.run_id, item.ordinal), item.at)
     spans: dict[str, tuple[float, float]] = {}
     # The turn that asked for the first execution may have been lost and repeated, so the last one counts.

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.checks import CHECKS, judge
-from chaos.history import Bounds, History, in_doubt
+from chaos.checks.reexecution import completed_operations_stay_completed
+from chaos.history import Bounds, History, HistoryItem, Workflow, in_doubt
 from chaos.verdict import CheckResult, combined, result
 from tests.support.histories import (
     FAULT_AT,
@@ -362,3 +363,26 @@ def test_the_builder_is_what_it_says() -> None:
     history = region_loss()
     assert history.in_flight_at(FAULT_AT) == {run_id(number) for number in range(RUNS)}
     assert {one.ordinal for one in history.attempts or [] if one.pid == LOST_PID} == {1, 2, IN_HAND}
+
+
+@pytest.mark.parametrize(("again_at", "answer"), [(3.9, "valid"), (4.5, "invalid")])
+def test_k5_a_result_is_in_the_history_when_the_next_turn_begins(again_at: float, answer: str) -> None:
+    # The sidecar was frozen from 0.4 to 4: the turn that had heard of the result was not saved.
+    items = [
+        HistoryItem(sequence=0, type="taskScheduled", at=0.0, task_id=1, ordinal=1),
+        HistoryItem(sequence=1, type="workflowStarted", at=0.3),
+        HistoryItem(sequence=2, type="taskCompleted", at=0.2, task_id=1, ok=True),
+        HistoryItem(sequence=3, type="taskScheduled", at=0.4, task_id=2, ordinal=2),
+        HistoryItem(sequence=4, type="workflowStarted", at=4.1),
+        HistoryItem(sequence=5, type="taskCompleted", at=4.1, task_id=2, ok=True),
+    ]
+    attempts = [
+        attempt("run-1", 1, "started", 0.0),
+        attempt("run-1", 1, "ended", 0.1),
+        attempt("run-1", 1, "started", again_at),
+        attempt("run-1", 2, "started", 4.05),
+    ]
+    history = History(
+        experiment="x", attempts=attempts, workflows=[Workflow(run_id="run-1", status="completed", history=items)]
+    )
+    assert completed_operations_stay_completed(history).answer == answer
