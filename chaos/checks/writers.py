@@ -68,12 +68,14 @@ def is_zombie(execution: Execution, history: History) -> bool:
 
     Its results can't be committed, and its effects are refused for their epoch; that they are is checked.
     """
-    over = [at for (epoch, _), at in begun_epochs(history).items() if epoch > execution.epoch]
-    return min(over, default=float("inf")) < execution.ended and any(
+    untold = any(
         (execution.pid in fault.frozen or execution.region in fault.cut_off)
         and execution.ended > fault.at
         and execution.began < (fault.until or float("inf")) + WAKE_SECONDS
         for fault in history.faults
+    )
+    return untold and any(
+        epoch > execution.epoch and at < execution.ended for (epoch, _), at in begun_epochs(history).items()
     )
 
 
@@ -92,7 +94,7 @@ def one_writer(history: History) -> CheckResult:
     zombies = 0
     for execution in executions(history):
         regions[execution.epoch].add(execution.region)
-        if history.faults and is_zombie(execution, history):
+        if is_zombie(execution, history):
             zombies += 1
         else:
             by_operation[execution.run_id, execution.ordinal].append(execution)

@@ -15,7 +15,11 @@ def _patch(module: Any) -> None:
             return self.root / "pki-of-b"
 
     def layout_of(layout: Any, region: str) -> Any:
-        return OtherRoot(layout.settings, layout.account, layout.ports) if region == "b" else layout
+        if region != "b":
+            return layout
+        other = OtherRoot(layout.settings, layout.account, layout.ports)
+        other.pki.mkdir(exist_ok=True)
+        return other
 
     module.write_files = lambda layout, region: write_files(layout_of(layout, region), region)
     module.processes = lambda layout, region: processes(layout_of(layout, region), region)

@@ -227,7 +227,7 @@ def test_a_model_that_fails_completes_its_run(patches: Callable[[str], dict[str,
     assert str(asyncio.run(Runner()._agent_run(None, "T-1004"))["output"]).startswith("error: status_code: 400")
 
 
-def test_region_b_alone_has_another_root(patches: Callable[[str], dict[str, Patch]]) -> None:
+def test_region_b_alone_has_another_root(patches: Callable[[str], dict[str, Patch]], tmp_path: Path) -> None:
     asked: list[tuple[str, Path]] = []
     found = module(
         Layout=Layout,
@@ -235,16 +235,16 @@ def test_region_b_alone_has_another_root(patches: Callable[[str], dict[str, Patc
         processes=lambda layout, region: asked.append((region, layout.ca)),
     )
     patches("wrong-root")["infra.local.dapr"](found)
-    settings = SimpleNamespace(directory=Path("/d"))
+    settings = SimpleNamespace(directory=tmp_path)
     layout = Layout(settings, None, None)  # type: ignore[arg-type]
     for region in ("a", "b"):
         found.write_files(layout, region)
         found.processes(layout, region)
     assert asked == [
-        ("a", Path("/d/pki")),
-        ("a", Path("/d/pki/root.crt")),
-        ("b", Path("/d/pki-of-b")),
-        ("b", Path("/d/pki-of-b/root.crt")),
+        ("a", tmp_path / "pki"),
+        ("a", tmp_path / "pki" / "root.crt"),
+        ("b", tmp_path / "pki-of-b"),
+        ("b", tmp_path / "pki-of-b" / "root.crt"),
     ]
 
 
