@@ -271,3 +271,9 @@ def test_experiments_are_chosen_by_name_by_tag_or_all() -> None:
 def test_what_there_is_not_is_refused_with_what_there_is(names: list[str], tags: list[str]) -> None:
     with pytest.raises(KeyError, match=r"'flood'.*region"):
         chosen(names, tags)
+
+
+def test_the_handbook_has_every_experiment_with_its_claim() -> None:
+    handbook = (Path(drill.__file__).parent / "README.md").read_text("utf-8")
+    for name in EXPERIMENTS:
+        assert f"[`{name}`](experiments/{name}.yaml) | {' '.join(read(name).rows)} | {read(name).claim} |" in handbook
