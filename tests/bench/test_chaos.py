@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import time
+from dataclasses import asdict
 from typing import Any
 
 import pytest
 
+from infra.manifest import Manifest
+from infra.status import observe
 from tests.support.cli import HOLDFAST, Cli
 
 pytestmark = pytest.mark.bench
 
 CHOSEN = ["reminders-wiped", "standby-lost", "region-frozen"]
-"""A loss that only the region agent can mend, a loss that must stop nobody, and a region that comes back as a zombie."""
+"""A loss that only the region agent mends, a loss that must stop nobody, and a region that comes back as a zombie."""
 
 
 def test_the_chosen_experiments_are_valid(cli: Cli) -> None:
@@ -41,9 +44,4 @@ def test_an_experiment_that_is_interrupted_takes_back_what_is_in_force(cli: Cli)
 
 
 def _links(cli: Cli) -> list[dict[str, Any]]:
-    from dataclasses import asdict
-
-    from infra.manifest import Manifest
-    from infra.status import observe
-
     return [asdict(link) for link in observe(Manifest.load(cli.directory)).links]
