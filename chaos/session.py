@@ -126,6 +126,7 @@ class Session:
             killed=list(struck.killed),
             frozen=list(struck.frozen),
             cut_off=list(struck.cut_off),
+            until=struck.until,
             evidence=struck.evidence,
             proven=struck.proven,
         )
@@ -143,7 +144,7 @@ class Session:
                 failures.append(f"{one.kind.name} at {_called(one.place)}: {error}")
                 continue
             self._in_force.remove(one)
-            if one.number < len(self.injected):
+            if one.number < len(self.injected) and self.injected[one.number].until is None:
                 self.injected[one.number] = self.injected[one.number].model_copy(update={"until": time.time()})
             lifted.append(one.kind.name)
         if failures:

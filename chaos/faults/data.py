@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 
-from chaos.faults.target import Ability, Moment, NotInjectedError, NotLiftedError, Place, Struck, Target
+from chaos.faults.target import Ability, Moment, NotInjectedError, NotLiftedError, Place, Struck, Target, over
 
 SECONDS = 10.0
 STORM_SECONDS = 5.0
@@ -60,7 +60,7 @@ class Diverge:
         at, before = time.time(), str(target.sql(place, _WRITTEN)[0][0])
         target.sql(place, _WRITE)
         after = str(target.sql(place, _WRITTEN)[0][0])
-        return Struck(at, {"written-before": before, "written-after": after}, before != after)
+        return over(Struck(at, {"written-before": before, "written-after": after}, before != after))
 
     def lift(self, target: Target, place: Place) -> None:
         """Nothing is in force: whoever rejoins is rewound."""
@@ -80,7 +80,7 @@ class ResetSessions:
         while time.monotonic() < deadline:
             ended += int(str(target.sql(place, _APP_SESSIONS)[0][0]))
             time.sleep(POLL_SECONDS)
-        return Struck(at, {"sessions-ended": ended}, ended > 0)
+        return over(Struck(at, {"sessions-ended": ended}, ended > 0))
 
     def lift(self, target: Target, place: Place) -> None:
         """Nothing is in force: sessions are opened again by who needs them."""
@@ -96,7 +96,7 @@ class WipeReminders:
     needs: frozenset[Ability] = frozenset({"reminders"})
 
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
-        return target.wipe_reminders(place)
+        return over(target.wipe_reminders(place))
 
     def lift(self, target: Target, place: Place) -> None:
         target.start(place, "scheduler")
@@ -112,7 +112,7 @@ class MoveLeaseLeader:
     needs: frozenset[Ability] = frozenset({"lease"})
 
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
-        return target.move_lease_leader()
+        return over(target.move_lease_leader())
 
     def lift(self, target: Target, place: Place) -> None:
         """Nothing is in force."""
@@ -130,7 +130,7 @@ class Switchover:
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
         if place == "w":
             raise NotInjectedError("the witness can't be active")
-        return target.switch_over(place)
+        return over(target.switch_over(place))
 
     def lift(self, target: Target, place: Place) -> None:
         """Nothing is in force: the role stays where it is."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from chaos.faults.processes import together
-from chaos.faults.target import Ability, Disturbance, Line, Moment, Path, Place, Struck, Target
+from chaos.faults.target import Ability, Disturbance, Line, Moment, Path, Place, Struck, Target, over
 
 Shape = Literal["around", "from", "to", "between regions"]
 """All that the place sends and gets, what it sends, what it gets, or what the two regions say to each other."""
@@ -69,7 +69,7 @@ class Flap:
         whole = together(struck)
         shown = sum(one.proven for one in struck)
         cut_off: list[Place] = [place] if place != "w" else []
-        return replace(whole, evidence={"cuts": len(struck), "proven": shown}, cut_off=cut_off)
+        return over(replace(whole, evidence={"cuts": len(struck), "proven": shown}, cut_off=cut_off))
 
     def lift(self, target: Target, place: Place) -> None:
         target.heal()

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import JsonValue
 
-from chaos.faults.target import Ability, Moment, NotInjectedError, Part, Place, Struck, Target, at_once
+from chaos.faults.target import Ability, Moment, NotInjectedError, Part, Place, Struck, Target, at_once, over
 
 BUSY_SECONDS = 20.0
 LOOP_SECONDS = 12.0
@@ -28,7 +28,9 @@ class Kill:
     needs: frozenset[Ability] = frozenset({"kill"})
 
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
-        return target.kill(place, self.part, moment=moment if self.in_doubt else at_once)
+        struck = target.kill(place, self.part, moment=moment if self.in_doubt else at_once)
+        # Nobody is left at the place who would start it again.
+        return struck if self.part == "everything" else over(struck)
 
     def lift(self, target: Target, place: Place) -> None:
         target.start(place, self.part)
@@ -54,7 +56,8 @@ class KillTogether:
         ]
         if self.stays_down:
             struck += [target.stop(where or place, part) for where, part in self.parts]
-        return together(struck)
+            return together(struck)
+        return over(together(struck))
 
     def lift(self, target: Target, place: Place) -> None:
         for where, part in self.parts:
@@ -128,7 +131,7 @@ class WorkerCrash:
                 cut = {one for pid in struck.killed for one in target.in_hand().get(pid, ())}
                 in_progress: list[JsonValue] = [*sorted(cut)]
                 evidence = {"worker": victim, "in-progress": in_progress} | struck.evidence
-                return replace(struck, evidence=evidence, proven=struck.proven and bool(cut))
+                return over(replace(struck, evidence=evidence, proven=struck.proven and bool(cut)))
             time.sleep(POLL_SECONDS)
         raise NotInjectedError(f"no worker of {place} was in the middle of an operation for {BUSY_SECONDS:g} s")
 
@@ -154,7 +157,7 @@ class WorkerCrashAfterStep:
                 if ended := before.get(pid, set[str]()) - now.get(pid, set[str]()):
                     struck = target.kill(place, "worker", {name})
                     told: list[JsonValue] = [*sorted(ended)]
-                    return replace(struck, evidence={"worker": name, "just-ended": told} | struck.evidence)
+                    return over(replace(struck, evidence={"worker": name, "just-ended": told} | struck.evidence))
             before = now
         raise NotInjectedError(f"no worker of {place} ended an operation for {BUSY_SECONDS:g} s")
 
@@ -183,7 +186,7 @@ class Stutter:
             time.sleep(chance.uniform(0.2, 2.0))
         whole = together(struck)
         shown = sum(one.proven for one in struck)
-        return replace(whole, evidence={"freezes": len(struck), "proven": shown}, cut_off=[place])
+        return over(replace(whole, evidence={"freezes": len(struck), "proven": shown}, cut_off=[place]))
 
     def lift(self, target: Target, place: Place) -> None:
         target.resume(place, "everything")
@@ -209,7 +212,7 @@ class CrashLoop:
         struck = [one for one in struck if one.killed]
         whole = together(struck)
         evidence = {"crashes": len(struck), "killed": len(whole.killed)}
-        return replace(whole, evidence=evidence, proven=whole.proven and len(struck) >= self.at_least)
+        return over(replace(whole, evidence=evidence, proven=whole.proven and len(struck) >= self.at_least))
 
     def lift(self, target: Target, place: Place) -> None:
         target.start(place, self.part)
@@ -230,7 +233,7 @@ class RollingRestart:
             struck.append(target.stop(place, "worker", {name}))
             target.start(place, "worker", {name})
             self._await(f"{name} to execute again", lambda name=name: self._works(target, place, name))
-        return together(struck)
+        return over(together(struck))
 
     def lift(self, target: Target, place: Place) -> None:
         target.start(place, "worker")

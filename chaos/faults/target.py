@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from pydantic import JsonValue
@@ -57,6 +58,13 @@ class Struck:
     frozen: Sequence[int] = ()
     cut_off: Sequence[Place] = ()
     """Regions that nobody can tell to stop meanwhile."""
+    until: float | None = None
+    """When it was over by itself; None where it lasts until it is lifted."""
+
+
+def over(struck: Struck) -> Struck:
+    """It is over by now: what was struck comes back by itself."""
+    return replace(struck, until=time.time())
 
 
 @dataclass(frozen=True)

@@ -188,6 +188,24 @@ def test_a_region_that_nobody_can_tell_to_stop_is_cut_off(
     assert list(fault_named(name).inject(target, place, nobody).cut_off) == cut_off
 
 
+@pytest.mark.parametrize(
+    ("name", "lasts"),
+    [
+        ("region-loss", True),
+        ("freeze-worker", True),
+        ("isolate", True),
+        ("stop-sentry", True),
+        ("lose-both-databases", True),
+        ("kill-sentry", False),
+        ("kill-workers-and-sidecars", False),
+        ("switchover", False),
+        ("wipe-reminders", False),
+    ],
+)
+def test_what_comes_back_by_itself_is_over_when_it_was_injected(target: ToldTarget, name: str, lasts: bool) -> None:
+    assert (fault_named(name).inject(target, "a", nobody).until is None) is lasts
+
+
 def test_both_databases_are_lost_before_either_is_kept_down(target: ToldTarget) -> None:
     fault_named("lose-both-databases").inject(target, "a", nobody)
     assert [one.split()[0] for one in target.did] == ["kill"] * 4 + ["stop"] * 4

@@ -95,13 +95,14 @@ class ToldKind:
     does: str = "Nothing"
     refuses: str = ""
     stays: str = ""
+    until: float | None = None
 
     def inject(self, target: object, place: str, moment: Callable[[], set[str]]) -> Struck:
         if self.refuses:
             raise NotInjectedError(self.refuses)
         self.told.append(f"{self.name} at {place}")
         workers: list[JsonValue] = [*sorted(moment() if self.in_doubt else ())]
-        return Struck(time.time(), {"workers": workers}, True, killed=[7], frozen=[8], cut_off=["a"])
+        return Struck(time.time(), {"workers": workers}, True, killed=[7], frozen=[8], cut_off=["a"], until=self.until)
 
     def lift(self, target: object, place: str) -> None:
         self.told.append(f"lift {self.name} at {place}")
@@ -143,6 +144,7 @@ def session(place: Manifest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessio
     client = Client()
     made.client = made._load_client = client  # type: ignore[assignment]
     made.target = ToldTarget()  # type: ignore[assignment]
+    made.sampler = SimpleNamespace(start=lambda: None, stop=lambda: None, observations=[], roles=[])  # type: ignore[assignment]
     sessions.use(made)
     yield made
     sessions.use(None)
@@ -260,6 +262,16 @@ def test_a_fault_is_recorded_with_whom_it_struck_and_until_when(session: Session
     session.lift()
     assert fault.at <= (session.injected[0].until or 0) <= time.time()
     assert session.active_before == "a"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_fault_that_is_over_by_itself_is_not_recorded_as_in_force_until_it_is_lifted(
+    session: Session, faults: dict[str, ToldKind]
+) -> None:
+    faults["isolate"].until = 5.0
+    session.inject("isolate")
+    session.lift()
+    assert session.injected[0].until == 5.0
 
 
 def test_a_fault_that_could_not_be_injected_is_recorded_as_such(session: Session, faults: dict[str, ToldKind]) -> None:
