@@ -231,9 +231,10 @@ class Session:
         """Everything that is known now."""
         operations = self.workload.operations if self.workload else []
         ids = {operation.run_id for operation in operations}
+        # Nobody looks at a run after it was recorded: what was seen then would be missing in the record.
+        self.sampler.stop()
         # Runs first: what a run did before it was looked at is then in everything that is read afterwards.
         workflows = record_workflows(self.client, ids)
-        self.sampler.stop()
         ended = [workflow.run_id for workflow in workflows if workflow.status in TERMINAL][: evidence.EXPORTS]
         replays, proofs = evidence.gather(self.client, self.manifest, ended)
         return History(

@@ -27,6 +27,7 @@ _ALL: tuple[FaultKind, ...] = (
     WorkerCrash(),
     WorkerCrashAfterStep(),
     Kill("region-loss", "Every process of the region is killed at once, its supervisor first", "everything", True),
+    Kill("region-loss-at-once", "Every process of the region is killed at once, whatever it is doing", "everything"),
     Kill("kill-workers", "Every worker of the region is killed at once", "worker", True),
     Kill("kill-sidecars", "Every sidecar of the region is killed, their workers live on", "sidecar", True),
     KillTogether(
