@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 HOLDFAST := .venv/bin/holdfast
 
-.PHONY: help setup up status down drill test test-unit test-component test-bench bench lint format
+.PHONY: help setup up status down drill test test-unit test-component test-bench bench bench-selftest lint format
 
 help: ## Show what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -36,6 +36,9 @@ test-bench: setup ## Run the tests on the whole two-region system
 
 bench: setup ## Measure what durability costs, beside other libraries (20 minutes; results in .holdfast/benchmarks)
 	@.venv/bin/python -m loadtests.library
+
+bench-selftest: setup ## Plant each bug, and show which checker catches it (half an hour)
+	@.venv/bin/python -m chaos.selftest
 
 lint: setup ## Check format, lint and types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright

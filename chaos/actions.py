@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from pydantic import JsonValue
 
-from chaos.history import Fault
 from chaos.session import current
 
 Told = dict[str, JsonValue]
 
-__all__ = ["begin_load", "crash_worker", "end_load", "lose_active_region", "return_lost_region", "switch_over"]
+__all__ = ["begin_load", "end_load", "inject", "lift"]
 
 
 def begin_load() -> Told:
@@ -23,26 +22,16 @@ def end_load() -> Told:
     return {}
 
 
-def lose_active_region() -> Told:
-    """SIGKILL every process of the active region at once."""
-    return _told(current().lose_active())
+def inject(fault: str, where: str = "active") -> Told:
+    """Put a fault of the catalogue in force at `active`, `standby`, `a`, `b` or `witness`.
+
+    `struck` is where the last fault struck, `spared` the other region.
+    """
+    done = current().inject(fault, where)
+    return {"fault": done.name, "target": done.target, "proven": done.proven, "evidence": done.evidence}
 
 
-def crash_worker() -> Told:
-    """SIGKILL one worker of the active region, in the middle of an operation."""
-    return _told(current().crash_worker())
-
-
-def switch_over() -> Told:
-    """Move the active role to the other region, as planned."""
-    return _told(current().switch_over())
-
-
-def return_lost_region() -> Told:
-    """Start what was lost again. Harmless where nothing was lost, or where it runs."""
-    current().return_lost()
-    return {}
-
-
-def _told(fault: Fault) -> Told:
-    return {"fault": fault.name, "target": fault.target, "proven": fault.proven, "evidence": fault.evidence}
+def lift(fault: str | None = None) -> Told:
+    """Take a fault back, or all that are in force, and make sure of it. Harmless where none is."""
+    lifted: list[JsonValue] = [*current().lift(fault)]
+    return {"lifted": lifted}

@@ -3,32 +3,36 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import json
 import logging
 import os
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import yaml
+import httpx
 from chaoslib.experiment import run_experiment
-from chaoslib.types import Journal
+from chaoslib.types import Journal, Strategy
 from holdfast.progress import shown
 from rich.console import Console
 from rich.markup import escape
 
 from chaos import session as sessions
+from chaos.experiment import Experiment
 from chaos.plants import PLANTS, Plant
 from chaos.report import Verdict, verdict_of, write_report
 from infra.automation import Busy, Deployment
 from infra.manifest import Manifest
 
-FOLDER = Path(__file__).parent / "experiments"
-EXPERIMENTS = {path.stem: path for path in sorted(FOLDER.glob("*.yaml"))}
+DRILLS = ("region-loss", "worker-crash", "switchover")
+"""The experiments with which everybody begins."""
 LOG_BYTES = 2_000_000
 CHAOS_LOGGER = "chaostoolkit"
 """The logger that Chaos Toolkit tells each step."""
@@ -49,6 +53,22 @@ def alone(state: Path) -> Generator[None]:
         os.close(directory)
 
 
+@contextlib.contextmanager
+def uninterrupted() -> Generator[None]:
+    """Ctrl-C waits until the block has ended: what undoes an experiment is never left half-way."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    waiting: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: waiting.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if waiting:
+        raise KeyboardInterrupt
+
+
 class Drill:
     """A context in which drills can be run; at its end a deployment that it made is gone, unless it is to be kept."""
 
@@ -57,11 +77,11 @@ class Drill:
         stack: str,
         state: Path | None,
         overrides: Mapping[str, str],
-        plant: str | None,
+        plant: str | Plant | None,
         keep: bool,
         console: Console,
     ) -> None:
-        self._plant: Plant | None = PLANTS[plant] if plant else None
+        self._plant: Plant | None = PLANTS[plant] if isinstance(plant, str) else plant
         self._keep, self._console = keep, console
         settings = dict(overrides)
         if self._plant is not None:
@@ -91,15 +111,26 @@ class Drill:
             self._console.print(f"kept in {self._deployment.directory}; `holdfast down` removes it", soft_wrap=True)
         self._held.close()
 
-    def run(self, name: str, runs: int) -> tuple[Verdict, Path]:
-        """Run one experiment; returns its verdict and the folder of its report."""
+    def run(self, experiment: Experiment, runs: int) -> tuple[Verdict, Path]:
+        """Run one experiment; returns its verdict and the folder of its report.
+
+        Whatever happens, also an interrupt, what it put in force is taken back before this ends.
+        """
+        return self.judged(experiment.name, runs, lambda _: self._play(experiment))
+
+    def judged(self, name: str, runs: int, play: Callable[[sessions.Session], Journal | None]) -> tuple[Verdict, Path]:
+        """`run` for anything that acts on a session."""
         manifest = Manifest.load(self._deployment.directory)
         session = sessions.Session(manifest, runs=runs)
         folder = self._reports / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{name}"
         folder.mkdir(parents=True)
         sessions.use(session)
         try:
-            journal = self._experiment(name, session)
+            try:
+                journal = play(session)
+            finally:
+                with uninterrupted():
+                    session.lift()
             history = session.record(name)
             verdict = verdict_of(history, self._plant.name if self._plant else None)
         finally:
@@ -110,13 +141,26 @@ class Drill:
         write_report(folder, history, verdict)
         return verdict, folder
 
-    def _experiment(self, name: str, session: sessions.Session) -> Journal:
-        experiment: dict[str, Any] = yaml.safe_load(EXPERIMENTS[name].read_text(encoding="utf-8"))
+    def wait_healthy(self, seconds: float = 120.0) -> None:
+        """Return when the deployment is whole again. Raises TimeoutError."""
+        session = sessions.Session(Manifest.load(self._deployment.directory))
+        try:
+            session.wait_healthy(seconds)
+        finally:
+            session.close()
+
+    @property
+    def state(self) -> Path:
+        """The state directory, for what outlives a deployment."""
+        return self._deployment.state
+
+    def _play(self, experiment: Experiment) -> Journal:
+        # What a bug has left behind need not be healthy again.
+        strategy = Strategy.BEFORE_METHOD if self._plant else Strategy.DEFAULT
         with _Steps(self._console):
-            journal = run_experiment(experiment)
+            journal = run_experiment(copy.deepcopy(experiment.document), strategy=strategy)
         if journal["status"] == "interrupted":
             # Chaos Toolkit then plays no rollback, and keeps the interrupt to itself.
-            session.return_lost()
             raise KeyboardInterrupt
         return journal
 
@@ -138,6 +182,8 @@ class Drill:
             os.environ.pop("PYTHONPATH")
             if before is not None:
                 os.environ["PYTHONPATH"] = before
+        if self._plant.replication_delay:
+            _slow_replication(Manifest.load(self._deployment.directory), self._plant.replication_delay)
 
 
 class _Steps(logging.Handler):
@@ -165,6 +211,14 @@ class _Steps(logging.Handler):
         logger = logging.getLogger(CHAOS_LOGGER)
         logger.handlers = self._handlers
         logger.setLevel(self._level)
+
+
+def _slow_replication(manifest: Manifest, milliseconds: int) -> None:
+    """Let what region b receives of region a's database be late."""
+    (link,) = [one for one in manifest.wan.links if (one.source, one.target, one.line) == ("b", "a", "postgres")]
+    toxic = {"type": "latency", "stream": "downstream", "attributes": {"latency": milliseconds}}
+    url = f"{manifest.wan.toxiproxy}/proxies/{link.name}/toxics"
+    httpx.post(url, json=toxic, timeout=5, trust_env=False).raise_for_status()
 
 
 def _copy_logs(manifest: Manifest, folder: Path) -> None:

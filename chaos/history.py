@@ -8,6 +8,9 @@ from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+TERMINAL = frozenset({"completed", "failed", "terminated"})
+"""The states in which a run has ended."""
+
 
 class Record(BaseModel):
     """Base of what is recorded. Times are Unix seconds of the one clock of this machine."""
@@ -61,7 +64,12 @@ class Attempt(Record):
 
 
 class HistoryItem(Record):
-    """One event of a workflow's history."""
+    """One event of a workflow's history.
+
+    Of a scheduled operation: `ordinal`, `kind`, `name`, `attempt`, and the model's `call_id` for a tool call. Of its
+    answer: `ok`, and the `tokens` of a model request. Of a timer: when it is `due`. Of an event from outside: its
+    `name`, and whether it said yes (`ok`).
+    """
 
     sequence: int
     type: str
@@ -69,6 +77,12 @@ class HistoryItem(Record):
     task_id: int | None = None
     ordinal: int | None = None
     ok: bool | None = None
+    kind: str | None = None
+    name: str | None = None
+    attempt: int | None = None
+    call_id: str | None = None
+    tokens: int | None = None
+    due: float | None = None
 
 
 class Workflow(Record):
@@ -96,21 +110,130 @@ class AgentEvent(Record):
 
 
 class Fault(Record):
-    """A fault that was injected, with the evidence that it was in force."""
+    """A fault that was injected, with the evidence that it was in force until it was lifted, if it was.
+
+    `killed` and `frozen` are processes. `cut_off` are the regions that nobody could tell to stop meanwhile, because
+    they were frozen, or severed from the rest: what they had in hand, they may end later.
+    """
 
     name: str
     target: str
     at: float
+    until: float | None = None
     killed: list[int] = Field(default_factory=list[int])
+    frozen: list[int] = Field(default_factory=list[int])
+    cut_off: list[str] = Field(default_factory=list[str])
     evidence: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     proven: bool = False
 
 
+class Claim(Record):
+    """What the experiment claims beside the checkers, and whether it held; None where nobody could tell."""
+
+    claim: str
+    at: float
+    held: bool | None
+    detail: str = ""
+
+
+class Signal(Record):
+    """A client's answer to a tool call that waits for a person. `unknown`: no reply, so it may have arrived."""
+
+    run_id: str
+    call_id: str
+    approved: bool
+    invoked_at: float
+    answered_at: float
+    outcome: Literal["ok", "refused", "unknown"]
+    region: str
+    detail: str = ""
+
+
+class Observation(Record):
+    """What a client was told of a run: the operations that had completed, with the tokens of its model requests."""
+
+    run_id: str
+    at: float
+    region: str
+    status: str
+    ordinals: list[int] = Field(default_factory=list[int])
+    tokens: dict[int, int] = Field(default_factory=dict[int, int])
+
+
+class RoleSample(Record):
+    """What a region said of itself at one moment; None where it, or that part of it, gave no answer.
+
+    `agent` is the region agent's role and `epoch` its epoch; `database` is the node's role while it runs, `timeline`
+    its own, `wal` its position in bytes, `lag` what it is behind in bytes, `lease` who holds the leader's lease.
+    """
+
+    at: float
+    region: str
+    agent: str | None = None
+    epoch: int | None = None
+    database: str | None = None
+    timeline: int | None = None
+    wal: int | None = None
+    lag: int | None = None
+    lease: str | None = None
+
+
+class Replay(Record):
+    """Whether the code does what a run's exported history says, in a fresh process. `same` is None: not replayable."""
+
+    run_id: str
+    same: bool | None
+    actions: int = 0
+    difference: str = ""
+
+
+class Proof(Record):
+    """Whether every event of a run's exported history is signed by who may. `proven` is None: nothing was exported."""
+
+    run_id: str
+    proven: bool | None
+    events: int = 0
+    signers: list[str] = Field(default_factory=list[str])
+    reason: str = ""
+
+
+class Intrusion(Record):
+    """A deed that must be refused, at the door where it was tried, and what was answered."""
+
+    name: str
+    door: str
+    expected: str
+    observed: str
+    refused: bool
+
+
 class Bounds(Record):
-    """What the experiment promised of itself: checked before anything is called valid."""
+    """What the experiment promised of itself: checked before anything is called valid.
+
+    Evidence that was promised and is missing makes its check unknown; where it was not promised, and there is none,
+    the check does not apply. Times are in seconds.
+    """
 
     minimum_in_flight: int = 20
     minimum_in_doubt: int = 0
+    minimum_before: int = 1
+    minimum_after: int = 1
+    """Starts that were accepted before the first fault, and after the last."""
+    roles: bool = False
+    observations: bool = False
+    replays: int = 0
+    proofs: int = 0
+    timers: int = 0
+    signals: int = 0
+    intrusions: int = 0
+    stuck_seconds: float = 30.0
+    """The longest time without progress of a run that waits for nobody; faults that last are added to it."""
+    late_seconds: float = 10.0
+    """How much later than due a timer may fire, beside the time that recovery took."""
+    clock_seconds: float = 1.0
+    """By how much two clocks may differ."""
+    model_calls_again: int = 1
+    """Model requests that one fault may cost one run."""
 
 
 class History(BaseModel):
@@ -123,7 +246,15 @@ class History(BaseModel):
     workflows: list[Workflow] | None = None
     events: list[AgentEvent] | None = None
     faults: list[Fault] = Field(default_factory=list[Fault])
+    signals: list[Signal] | None = None
+    observations: list[Observation] | None = None
+    roles: list[RoleSample] | None = None
+    replays: list[Replay] | None = None
+    proofs: list[Proof] | None = None
+    intrusions: list[Intrusion] | None = None
+    claims: list[Claim] = Field(default_factory=list[Claim])
     bounds: Bounds = Bounds()
+    recorded_at: float | None = None
 
     @property
     def accepted(self) -> list[ClientOperation]:
@@ -134,6 +265,18 @@ class History(BaseModel):
     def fault_at(self) -> float | None:
         """When the first fault was injected."""
         return min((fault.at for fault in self.faults), default=None)
+
+    def outage(self, fault: Fault) -> float:
+        """Seconds from a fault until it was lifted, or until somebody whom it left alone worked, whichever is later."""
+        spared = (
+            attempt.at
+            for attempt in self.attempts or []
+            if attempt.at > fault.at
+            and attempt.pid not in fault.killed
+            and attempt.pid not in fault.frozen
+            and attempt.region not in fault.cut_off
+        )
+        return max(min(spared, default=fault.at), fault.until or fault.at) - fault.at
 
     def in_flight_at(self, at: float) -> set[str] | None:
         """The runs that were accepted before and had not ended; None where the workflows were not recorded."""
@@ -161,7 +304,7 @@ class History(BaseModel):
             if records is not None:
                 lines = "".join(record.model_dump_json() + "\n" for record in records)
                 (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-        head = self.model_dump_json(include={"experiment", "bounds"}, indent=1)
+        head = self.model_dump_json(include={"experiment", "bounds", "recorded_at"}, indent=1)
         (folder / "experiment.json").write_text(head + "\n", encoding="utf-8")
 
     @classmethod
@@ -193,6 +336,13 @@ _LISTS: dict[str, type[Record]] = {
     "workflows": Workflow,
     "events": AgentEvent,
     "faults": Fault,
+    "signals": Signal,
+    "observations": Observation,
+    "roles": RoleSample,
+    "replays": Replay,
+    "proofs": Proof,
+    "intrusions": Intrusion,
+    "claims": Claim,
 }
 
 Kind = TypeVar("Kind", bound=Record)

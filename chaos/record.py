@@ -98,22 +98,39 @@ def _workflow(client: HoldfastClient, run_id: str) -> Workflow | None:
     if run is None:
         return None
     try:
-        history = [_item(event) for event in client.history(run_id)]
+        history = [item_of(event) for event in client.history(run_id)]
     except NotAnsweredError:
         history = None
     return Workflow(run_id=run_id, status=run.status, output=run.output, error=run.error, history=history)
 
 
-def _item(event: HistoryView) -> HistoryItem:
-    ordinal: Any = event.input.get("ordinal") if isinstance(event.input, dict) else None
+def item_of(event: HistoryView) -> HistoryItem:
+    """What is kept of an event of a workflow's history."""
+    given: dict[str, Any] = event.input if isinstance(event.input, dict) else {}
+    made: dict[str, Any] = {}
+    if isinstance(given.get("ordinal"), int):
+        made = {name: given.get(name) for name in ("ordinal", "kind", "name", "attempt")}
+        made["call_id"] = _inside(given, "params", "ctx", "tool_call_id")
+    elif event.type == "eventRaised":
+        made = {"name": event.name, "ok": given.get("kind") != "tool-denied"}
+    elif isinstance(event.result, dict) and event.type == "taskCompleted":
+        usage = _inside(event.result, "ok", "usage")
+        tokens = [usage.get(f"{way}_tokens") or 0 for way in ("input", "output")] if isinstance(usage, dict) else None
+        made = {"ok": "ok" in event.result, "tokens": sum(tokens) if tokens else None}
     return HistoryItem(
         sequence=event.sequence,
         type=event.type,
         at=datetime.fromisoformat(event.timestamp).timestamp(),
         task_id=event.task_id,
-        ordinal=ordinal if isinstance(ordinal, int) else None,
-        ok="ok" in event.result if isinstance(event.result, dict) else None,
+        due=datetime.fromisoformat(event.due).timestamp() if event.due else None,
+        **made,
     )
+
+
+def _inside(value: Any, *names: str) -> Any:
+    for name in names:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
 
 
 def _lines(path: Path, last_bytes: int | None = None) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from chaos.checks.acknowledged import losses
 from chaos.history import AgentEvent, History
 
 
@@ -15,6 +16,8 @@ class Recovery(BaseModel):
     `detect`: the lease was released, or had run out; a planned switchover has none. `promote`: the database was
     primary. `activate`: sidecars and workers executed runs. `resume`: the first operation of a run that was accepted
     before the fault. `rto` is their sum. `moved`: each run of a crashed worker, to its first operation elsewhere.
+    `rpo_events`: starts and operations that a client was told of, and that are lost; the oldest of them `rpo_seconds`
+    before the fault; its model requests took `rpo_tokens`.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -27,6 +30,7 @@ class Recovery(BaseModel):
     moved: list[float] = Field(default_factory=list[float])
     rpo_events: int | None = None
     rpo_seconds: float | None = None
+    rpo_tokens: int | None = None
     early_release: bool = False
 
 
@@ -49,13 +53,14 @@ def recovery(history: History) -> Recovery:
         and (moved == "worker-crash" or attempt.region not in origin)
     ]
     first = min(resumed, default=None)
-    lost = [one for one in history.accepted if history.workflows is not None and not _known(history, one.run_id)]
-    rpo_seconds = max((at - one.answered_at for one in lost if one.answered_at < at), default=0.0)
+    lost = losses(history)
+    rpo_seconds = max((at - loss.at for loss in lost or [] if loss.at < at), default=0.0)
     common = {
         "rto": _since(first, at),
         "moved": _moved(history, open_runs, at, killed) if moved == "worker-crash" else [],
-        "rpo_events": len(lost) if history.workflows is not None else None,
-        "rpo_seconds": round(rpo_seconds, 3) if history.workflows is not None else None,
+        "rpo_events": len(lost) if lost is not None else None,
+        "rpo_seconds": round(rpo_seconds, 3) if lost is not None else None,
+        "rpo_tokens": sum(loss.tokens for loss in lost) if lost is not None else None,
     }
     if moved == "worker-crash":
         return Recovery.model_validate(common)
@@ -84,10 +89,6 @@ def _first(history: History, at: float, wanted: Callable[[AgentEvent], bool]) ->
 
 def _since(end: float | None, begin: float | None) -> float | None:
     return round(max(end - begin, 0.0), 3) if end is not None and begin is not None else None
-
-
-def _known(history: History, run_id: str) -> bool:
-    return any(workflow.run_id == run_id for workflow in history.workflows or [])
 
 
 def _moved(history: History, open_runs: set[str], at: float, killed: set[int]) -> list[float]:

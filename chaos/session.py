@@ -4,29 +4,43 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 from holdfast.client import HoldfastClient
+from refund_desk import Ticket
 from refund_desk.tickets import bundled_tickets, read_tickets
 
-from chaos.faults.local import LocalFaults
-from chaos.history import Bounds, Fault, History, in_doubt
+from chaos import evidence
+from chaos.faults import FAULTS, FaultKind, NotInjectedError, NotLiftedError, Place, Target, fault_named
+from chaos.faults.links import PLACES
+from chaos.faults.local import LocalTarget
+from chaos.history import TERMINAL, Bounds, Claim, Fault, History, in_doubt
 from chaos.record import Ledger, latest_attempts, record_attempts, record_events, record_workflows
+from chaos.sampling import Sampler
 from chaos.workload import Workload
 from infra.doors import Doors, Unanswered
+from infra.local.errors import PartError
 from infra.manifest import Manifest
 from infra.state import deployment_directory
 from infra.status import observe
 
 Found = TypeVar("Found")
-ENDED = frozenset({"completed", "failed", "terminated"})
 POLL_SECONDS = 0.1
 DOUBT_SECONDS = 0.02
-STRIKES_IN_DOUBT = frozenset({"region-loss", "worker-crash"})
 MARGIN = 4
 """Runs that may end between the last look and the fault."""
+
+
+@dataclass(frozen=True)
+class InForce:
+    """A fault that may be in force, where, and the number of its record."""
+
+    kind: FaultKind
+    place: Place
+    number: int
 
 
 class Session:
@@ -40,10 +54,14 @@ class Session:
         self.client = HoldfastClient(apis, ca=manifest.ca, token=token)
         self._load_client = HoldfastClient(apis, ca=manifest.ca, token=token)
         self.ledger = Ledger(manifest)
-        self.faults = LocalFaults(manifest)
+        self.target: Target = LocalTarget(manifest)
         self.injected: list[Fault] = []
+        self.claims: list[Claim] = []
+        self.active_before: str | None = None
+        self._in_force: list[InForce] = []
         self.began = time.time()
         self.workload: Workload | None = None
+        self.sampler = Sampler(manifest, self._ids)
 
     @classmethod
     def of_environment(cls) -> Session:
@@ -51,11 +69,19 @@ class Session:
         directory = deployment_directory(os.environ.get("HOLDFAST_STACK", "local"), os.environ.get("HOLDFAST_STATE"))
         return cls(Manifest.load(directory), runs=int(os.environ.get("HOLDFAST_RUNS", "24")))
 
-    def begin_load(self) -> int:
-        """Start the load; returns when the first burst is in flight, with how many runs are."""
-        tickets = read_tickets(bundled_tickets()).tickets
-        prefix = time.strftime("d%H%M%S-", time.gmtime(self.began))
-        self.workload = Workload(self._load_client, tickets, prefix, self.runs, self._pace)
+    @property
+    def prefix(self) -> str:
+        """How the ids of this session's runs begin."""
+        return time.strftime("d%H%M%S-", time.gmtime(self.began))
+
+    def begin_load(self, tickets: Sequence[Ticket] = ()) -> int:
+        """Start the load, by default of all tickets that come with the desk.
+
+        Returns when the first burst is in flight, with how many runs are.
+        """
+        tickets = tickets or read_tickets(bundled_tickets()).tickets
+        self.workload = Workload(self._load_client, tickets, self.prefix, self.runs, self._pace)
+        self.sampler.start()
         self.workload.start()
         self.wait(
             "the first burst to be accepted", lambda: self.workload is not None and self.workload.burst_is_accepted
@@ -76,17 +102,76 @@ class Session:
             self.workload.more(missing + MARGIN)
         return True
 
-    def lose_active(self) -> Fault:
-        """Lose the active region, in the middle of its work: an effect is applied and not answered."""
-        return self._inject(lambda: self.faults.lose_region(self._active(), self.wait_in_doubt))
+    def inject(self, name: str, where: str = "active") -> Fault:
+        """Put a fault in force and remember it, for `lift`. Raises NotInjectedError; K12 is unknown then."""
+        kind, before = fault_named(name), self.client.active_region()
+        at, called = time.time(), where
+        try:
+            place = self.place(where)
+            called = _called(place)
+            lacking = [why for ability in sorted(kind.needs) if (why := self.target.can(ability))]
+            if lacking:
+                raise NotInjectedError("; ".join(lacking))
+            # In force from now on, also where what follows is interrupted half-way.
+            self._in_force.append(InForce(kind, place, len(self.injected)))
+            struck = kind.inject(self.target, place, self.wait_in_doubt)
+        except (NotInjectedError, NotLiftedError, PartError, TimeoutError) as error:
+            self.injected.append(Fault(name=name, target=called, at=at, evidence={"not-injected": str(error)}))
+            raise
+        self.active_before = before
+        fault = Fault(
+            name=name,
+            target=called,
+            at=struck.at,
+            killed=list(struck.killed),
+            frozen=list(struck.frozen),
+            cut_off=list(struck.cut_off),
+            until=struck.until,
+            evidence=struck.evidence,
+            proven=struck.proven,
+        )
+        self.injected.append(fault)
+        return fault
 
-    def crash_worker(self) -> Fault:
-        """Crash a worker of the active region, in the middle of an operation: an effect, where one is seen."""
-        return self._inject(lambda: self.faults.crash_worker(self._active(), self.wait_in_doubt))
+    def lift(self, name: str | None = None) -> list[str]:
+        """Take back what is in force, the last first; returns what was lifted. Raises NotLiftedError, at the end."""
+        lifted: list[str] = []
+        failures: list[str] = []
+        for one in reversed([one for one in self._in_force if name in (None, one.kind.name)]):
+            try:
+                one.kind.lift(self.target, one.place)
+            except (NotInjectedError, NotLiftedError, PartError, OSError) as error:
+                failures.append(f"{one.kind.name} at {_called(one.place)}: {error}")
+                continue
+            self._in_force.remove(one)
+            if one.number < len(self.injected) and self.injected[one.number].until is None:
+                self.injected[one.number] = self.injected[one.number].model_copy(update={"until": time.time()})
+            lifted.append(one.kind.name)
+        if failures:
+            raise NotLiftedError("; ".join(failures))
+        return lifted
 
-    def switch_over(self) -> Fault:
-        """Move the active role to the other region, as planned."""
-        return self._inject(lambda: self.faults.switch_over(self.other(self._active())))
+    def place(self, where: str) -> Place:
+        """The place that a word of an experiment names at this moment."""
+        if where == "struck":
+            return self._in_force[-1].place if self._in_force else _place(self.injected[-1].target)
+        if where == "spared":
+            return _place(self.other(self.place("struck")))
+        if where == "standby":
+            return _place(self.other(self._active()))
+        return _place(self._active() if where == "active" else where)
+
+    def claim(self, claim: str, look: Callable[[], str]) -> bool:
+        """Record a claim of the experiment: it holds where `look` returns nothing, else it says why it doesn't."""
+        try:
+            detail = look()
+            held: bool | None = not detail
+        except (NotInjectedError, Unanswered) as error:
+            held, detail = None, str(error)
+        except TimeoutError as error:
+            held, detail = False, str(error)
+        self.claims.append(Claim(claim=claim, at=time.time(), held=held, detail=detail))
+        return held is True
 
     def wait_in_doubt(self, seconds: float = 15.0) -> set[str]:
         """The workers that have made an effect and don't know it yet; none where none was seen in time."""
@@ -101,12 +186,6 @@ class Session:
             after = max([after, *(effect.seq for effect in effects)])
             time.sleep(DOUBT_SECONDS)
         return set()
-
-    def return_lost(self) -> None:
-        """Bring back every region that this session lost. May be repeated."""
-        for fault in self.injected:
-            if fault.name == "region-loss":
-                self.faults.return_region(fault.target.removeprefix("region "))
 
     def wait_active(self, seconds: float = 60.0) -> str:
         """The active region, once there is one."""
@@ -135,7 +214,8 @@ class Session:
         """Whether every accepted run has ended; gives up when none has ended for `stuck_after` seconds."""
         faults = self.injected
         if faults:
-            self.wait("a start to be accepted after the fault", lambda: self._accepted_since(faults[-1].at))
+            since = max(fault.until or fault.at for fault in faults)
+            self.wait("a start to be accepted after the fault", lambda: self.accepted_since(since))
         self.end_load()
         open_before, since = self._ids(), time.monotonic()
         while time.monotonic() - since < self._stuck_after:
@@ -151,8 +231,12 @@ class Session:
         """Everything that is known now."""
         operations = self.workload.operations if self.workload else []
         ids = {operation.run_id for operation in operations}
+        # Nobody looks at a run after it was recorded: what was seen then would be missing in the record.
+        self.sampler.stop()
         # Runs first: what a run did before it was looked at is then in everything that is read afterwards.
         workflows = record_workflows(self.client, ids)
+        ended = [workflow.run_id for workflow in workflows if workflow.status in TERMINAL][: evidence.EXPORTS]
+        replays, proofs = evidence.gather(self.client, self.manifest, ended)
         return History(
             experiment=experiment,
             operations=operations,
@@ -161,15 +245,26 @@ class Session:
             workflows=workflows,
             events=record_events(self.manifest, self.began),
             faults=self.injected,
+            claims=self.claims,
+            observations=self.sampler.observations,
+            roles=self.sampler.roles,
+            replays=replays,
+            proofs=proofs,
+            recorded_at=time.time(),
             bounds=Bounds(
                 minimum_in_flight=min(20, self.runs),
-                minimum_in_doubt=int(any(fault.name in STRIKES_IN_DOUBT for fault in self.injected)),
+                minimum_in_doubt=int(bool(self.injected) and strikes_in_doubt(self.injected[0].name)),
+                observations=True,
+                roles=True,
+                replays=len(ended),
+                proofs=len(ended),
             ),
         )
 
     def close(self) -> None:
         """End the load and the connections."""
         self.end_load()
+        self.sampler.stop()
         self.client.close()
         self._load_client.close()
         self.ledger.close()
@@ -184,28 +279,50 @@ class Session:
         while time.monotonic() < deadline:
             try:
                 seen = look()
-            except Unanswered as error:
+            except (Unanswered, NotInjectedError):
                 seen = None
-                del error
             if seen:
                 return seen
             time.sleep(POLL_SECONDS)
         raise TimeoutError(f"waited {seconds:g} s for {what}; last seen: {seen!r}. See `holdfast status`")
 
-    def _inject(self, inject: Callable[[], Fault]) -> Fault:
-        fault = inject()
-        self.injected.append(fault)
-        return fault
-
-    def _accepted_since(self, at: float) -> bool:
+    def accepted_since(self, at: float) -> bool:
+        """Whether a start that was made since then was acknowledged."""
         operations = self.workload.operations if self.workload else []
         return any(one.outcome == "ok" and one.invoked_at > at for one in operations)
+
+    def tried_since(self, at: float) -> bool:
+        """Whether a client has had an answer, or none in its time, to a start that it made since then."""
+        operations = self.workload.operations if self.workload else []
+        return any(one.invoked_at > at for one in operations)
+
+    def executed_since(self, at: float) -> bool:
+        """Whether a worker has begun and ended an operation since then."""
+        attempts = [one for one in latest_attempts(self.manifest) if one.at > at]
+        begun = {(one.pid, one.run_id, one.ordinal) for one in attempts if one.phase == "started"}
+        return any((one.pid, one.run_id, one.ordinal) in begun for one in attempts if one.phase == "ended")
 
     def _active(self) -> str:
         return self.wait_active(5.0)
 
     def _ids(self) -> set[str]:
         return self.workload.accepted_ids() if self.workload else set()
+
+
+def strikes_in_doubt(fault: str) -> bool:
+    """Whether a fault of that name strikes while an effect is applied and its caller doesn't know yet."""
+    return fault in FAULTS and FAULTS[fault].in_doubt
+
+
+def _place(name: str) -> Place:
+    for place in PLACES:
+        if name in (place, _called(place)) or (name, place) == ("witness", "w"):
+            return place
+    raise NotInjectedError(f"there is no place {name!r}; there are active, standby, struck, spared, a, b and witness")
+
+
+def _called(place: Place) -> str:
+    return "witness" if place == "w" else f"region {place}"
 
 
 class _Current:

@@ -31,9 +31,19 @@ def result(check: str, claim: str, counts: dict[str, int], violations: list[str]
     return CheckResult(check=check, claim=claim, answer=answer, counts=counts, witness=witness)
 
 
+def short_of(promised: int, found: int, what: str) -> list[str]:
+    """What is missing of evidence that the experiment promised."""
+    return [f"{promised} {what} were promised, {found} were recorded"] if found < promised else []
+
+
 def combined(results: Iterable[CheckResult]) -> Answer:
     """The experiment's answer. Without any result it is unknown."""
-    answers = {one.answer for one in results}
+    return worst(one.answer for one in results)
+
+
+def worst(given: Iterable[Answer]) -> Answer:
+    """The worst of some answers. Without any it is unknown."""
+    answers = set(given)
     if "invalid" in answers:
         return "invalid"
     return "unknown" if "unknown" in answers or not answers else "valid"

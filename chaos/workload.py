@@ -18,6 +18,11 @@ BURST_THREADS = 6
 TRY_SECONDS = 60.0
 
 
+def run_id_of(prefix: str, number: int, ticket: Ticket) -> str:
+    """The id of the run of that number."""
+    return f"{prefix}{number:04d}-{ticket.ticket_id}"
+
+
 class Workload:
     """Starts a first burst at once, then one run every `pace` seconds, until stopped. Every try is recorded.
 
@@ -70,7 +75,7 @@ class Workload:
 
     def _start(self, number: int) -> None:
         ticket = self._tickets[number % len(self._tickets)]
-        run_id = f"{self._prefix}{number:04d}-{ticket.ticket_id}"
+        run_id = run_id_of(self._prefix, number, ticket)
         payload = ticket.model_dump(mode="json", exclude_none=True)
         deadline = time.monotonic() + TRY_SECONDS
         while True:

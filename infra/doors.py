@@ -67,6 +67,15 @@ class Doors:
             raise Unanswered(f"refused ({response.status_code}): {response.text.strip()}")
         return response.text.strip()
 
+    def post(self, url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What a part answers that asks for the certificate, such as the lease store."""
+        try:
+            response = self._certified.post(url, json=body)
+            response.raise_for_status()
+            return cast("Mapping[str, Any]", response.json())
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unanswered(_reason(error)) from error
+
     def proxies(self) -> Mapping[str, Any]:
         """Every link's proxy with its toxics."""
         return _answer(self._plain, f"{self.manifest.wan.toxiproxy}/proxies")

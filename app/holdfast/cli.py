@@ -21,6 +21,8 @@ COMMANDS = {
     "replay": ("holdfast.histories:replay", "Prove that the code does what an exported history says."),
     "switchover": ("holdfast.deploy:switchover", "Move the active role to the other region, as planned."),
     "drill": ("holdfast.drill:drill", "Prove a failover: inject a fault, wait, judge, report."),
+    "chaos": ("holdfast.chaos:chaos", "List and run the catalogue of chaos experiments."),
+    "report": ("holdfast.report:report", "Judge the reports of drills again."),
     "down": ("holdfast.deploy:down", "Destroy the deployment and leave nothing behind."),
 }
 

@@ -48,6 +48,7 @@ class HistoryView(BaseModel):
     name: str | None = None
     input: JsonValue = None
     result: JsonValue = None
+    due: str | None = None
 
 
 class ErrorView(BaseModel):
@@ -178,9 +179,9 @@ class HoldfastClient:
         }
         return _Page.model_validate_json(self._get("/v1/runs", query | {"limit": str(limit)})).runs
 
-    def history(self, run_id: str) -> list[HistoryView]:
+    def history(self, run_id: str, *, seconds: float = 15.0) -> list[HistoryView]:
         """A run's workflow history. Raises NotAnsweredError."""
-        return _HISTORY.validate_json(self._get(f"{_path(run_id)}/history"))
+        return _HISTORY.validate_json(self._get(f"{_path(run_id)}/history", seconds=seconds))
 
     def steps(self, run_id: str) -> list[StepView]:
         """A run's operations, each attempt. Raises NotAnsweredError."""

@@ -16,7 +16,7 @@ from holdfast.options import UNCHECKED, as_json, deployment_options, emit, fails
 if TYPE_CHECKING:
     from chaos.report import Verdict
 
-__all__ = ["drill"]
+__all__ = ["drill", "show"]
 
 _STYLES = {"valid": "bold green", "invalid": "bold red", "unknown": "bold yellow"}
 
@@ -54,14 +54,19 @@ def drill(
     json_: bool,
 ) -> None:
     """Prove a failover: run agents, inject the fault NAME, wait for recovery, judge what was recorded."""
-    from chaos.drill import EXPERIMENTS, Drill
+    from chaos.drill import DRILLS, Drill
+    from chaos.experiment import read
     from chaos.plants import PLANTS
     from chaos.report import PAGE
-    from chaos.verdict import EXIT_CODES, Answer
+    from chaos.verdict import EXIT_CODES, worst
     from holdfast.deploy import settings_of
 
-    if name not in EXPERIMENTS:
-        refuse(UNCHECKED, f"there is no drill {name!r}; there are {', '.join(sorted(EXPERIMENTS))}", json_=json_)
+    if name not in DRILLS:
+        refuse(
+            UNCHECKED,
+            f"there is no drill {name!r}; there are {', '.join(DRILLS)}. `holdfast chaos list` shows more",
+            json_=json_,
+        )
     if plant is not None and plant not in PLANTS:
         refuse(UNCHECKED, f"there is no bug {plant!r} to plant; there are {', '.join(sorted(PLANTS))}", json_=json_)
     console = Console(stderr=json_)
@@ -71,12 +76,11 @@ def drill(
         for number in range(repeat):
             if repeat > 1:
                 console.rule(f"{name} {number + 1} of {repeat}")
-            verdict, folder = prepared.run(name, runs)
+            verdict, folder = prepared.run(read(name), runs)
             verdicts.append(verdict)
             folders.append(folder)
-            _show(verdict, folder / PAGE, console)
-    answers: set[Answer] = {verdict.answer for verdict in verdicts}
-    answer: Answer = "invalid" if "invalid" in answers else "unknown" if "unknown" in answers else "valid"
+            show(verdict, folder / PAGE, console)
+    answer = worst(verdict.answer for verdict in verdicts)
     if repeat > 1:
         _distribution(verdicts, console)
     if json_:
@@ -85,7 +89,8 @@ def drill(
     sys.exit(EXIT_CODES[answer])
 
 
-def _show(verdict: Verdict, page: Path, console: Console) -> None:
+def show(verdict: Verdict, page: Path, console: Console) -> None:
+    """Print what the checkers said."""
     table = Table("check", "claim", "answer", "counts", title=f"{verdict.experiment}: {verdict.runs} runs accepted")
     for check in verdict.checks:
         counts = ", ".join(f"{name} {value}" for name, value in check.counts.items())

@@ -136,7 +136,7 @@ def replay(file: Path, agent: str, model: str, max_iterations: int, json_: bool)
 
     history = _load(file, json_)
     try:
-        report = _replayed(history, agent, model, max_iterations)
+        report = replayed(history, agent, model, max_iterations)
     except (PayloadLostError, UserError, ValueError) as error:
         refuse(UNCHECKED, str(error), json_=json_)
     difference = report.difference
@@ -236,7 +236,8 @@ def _of_deployment(stack: str, state: Path | None, signer: str | None, json_: bo
     return manifest.ca, signer or manifest.signer
 
 
-def _replayed(history: Export, reference: str, model: str, max_iterations: int) -> ReplayReport:
+def replayed(history: Export, reference: str, model: str, max_iterations: int) -> ReplayReport:
+    """Run the code of the agent that a region hosts over an export. Raises as `load_hosted` and `replay` do."""
     from pydantic_ai_dapr import DaprWorkflowAgentRunner
     from service.hosting import Effects, load_hosted
 

@@ -46,6 +46,7 @@ def history_event(number: int, event: Any) -> HistoryEvent:
         result=json_of(body.result.value) if body is not None and "result" in fields else None,
         error=failure_of(body.failureDetails) if body is not None and "failureDetails" in fields else None,
         instance_id=event.childWorkflowInstanceCreated.instanceId if kind == "childWorkflowInstanceCreated" else None,
+        due=time_of(event.timerCreated.fireAt) if kind == "timerCreated" and "externalEvent" not in fields else None,
     )
 
 

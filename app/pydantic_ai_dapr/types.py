@@ -68,7 +68,8 @@ class RunStatus(BaseModel):
 class HistoryEvent(BaseModel):
     """One event of a workflow's history, in order of `sequence`, with input and result as they were recorded.
 
-    `instance_id` is that of the child workflow that the event says was created.
+    `instance_id` is that of the child workflow that the event says was created, `due` when a timer is to fire; a
+    wait for an event from outside, which the engine records as a timer, is not due.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -82,6 +83,7 @@ class HistoryEvent(BaseModel):
     result: JsonValue = None
     error: RunError | None = None
     instance_id: str | None = None
+    due: datetime | None = None
 
 
 class RunEvent(BaseModel):

@@ -23,6 +23,7 @@ from region_agent.etcd import LeaseStore
 from region_agent.events import EventLog
 from region_agent.pairs import Pairs
 from region_agent.peer import PeerWatch
+from region_agent.reminders import Reminders
 from region_agent.role import RoleFile
 from region_agent.status import build_app
 from region_agent.supervisor import Supervisor
@@ -61,6 +62,7 @@ def build_agent(config: AgentConfig) -> RegionAgent:
         index=index,
         make_sweeper=sweeper,
         pairs=Pairs(config.sidecars, supervisor, events),
+        reminders=Reminders(config.scheduler.data_dir, config.role_file.with_name("swept.epoch")),
         role_file=role_file,
         events=events,
     )

@@ -8,7 +8,6 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import httpx
 from run_index import IndexUnavailableError, RunIndex
@@ -19,6 +18,7 @@ from region_agent.events import EventLog
 from region_agent.pairs import Pairs
 from region_agent.patroni import Member, read_member
 from region_agent.peer import PeerWatch
+from region_agent.reminders import Reminders
 from region_agent.role import ASKED_SECONDS, UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
 from region_agent.supervisor import SupervisorError
 from region_agent.sweep import Sweeper
@@ -38,6 +38,7 @@ class RegionAgent:
     index: RunIndex
     make_sweeper: Callable[[], Sweeper]
     pairs: Pairs
+    reminders: Reminders
     role_file: RoleFile
     events: EventLog
     member: Member | None = None
@@ -96,8 +97,13 @@ class RegionAgent:
     async def _follow(self, wanted: Wanted, settled: bool) -> bool:
         """Change the role where the database's has changed; whether role and processes agree now."""
         if wanted.role == "active":
-            if settled and self.role and (self.role.role, self.role.epoch) == ("active", wanted.epoch):
-                return True
+            if self.role and (self.role.role, self.role.epoch) == ("active", wanted.epoch):
+                if self.reminders.are_lost():
+                    # What is in hand ends first: an operation that is issued again must not run beside itself.
+                    self.events.record("reminders-lost", epoch=wanted.epoch)
+                    await self._deactivate(wanted.epoch)
+                elif settled:
+                    return True
             await self._activate(wanted.epoch)
             return True
         if wanted.role == "standby":
@@ -112,17 +118,18 @@ class RegionAgent:
 
     async def _activate(self, epoch: int) -> None:
         before = self.role
-        if before is None or (before.role, before.epoch) != ("active", epoch):
+        if before is None or before.epoch != epoch:
             self.events.record("promoted", epoch=epoch)
         self._stop_watching()
         schema = asyncio.create_task(asyncio.to_thread(self.index.ensure_schema))
         self.role = await self.processes.activate(epoch)
+        life = self.reminders.begin(epoch)
         await schema
         self.events.record("role-changed", **{"from": before.role if before else None, "to": "active", "epoch": epoch})
         self.peer.rest()
         self.sweeper = self.make_sweeper()
         self._watches = [
-            asyncio.create_task(self._sweep_and_watch(self.sweeper, epoch)),
+            asyncio.create_task(self._sweep_and_watch(self.sweeper, epoch, life)),
             asyncio.create_task(self.pairs.watch()),
         ]
 
@@ -132,26 +139,15 @@ class RegionAgent:
         self.role = await self.processes.deactivate(epoch)
         self.events.record("role-changed", **{"from": before.role if before else None, "to": "standby", "epoch": epoch})
 
-    async def _sweep_and_watch(self, sweeper: Sweeper, epoch: int) -> None:
-        while not self._is_swept(epoch):
+    async def _sweep_and_watch(self, sweeper: Sweeper, epoch: int, life: str) -> None:
+        while not self.reminders.are_swept(life):
             try:
-                await sweeper.sweep(epoch)
-                self._swept.write_text(str(epoch), encoding="utf-8")
+                await sweeper.sweep(epoch, life)
+                self.reminders.note_swept(life)
             except IndexUnavailableError as error:
                 self.events.record("sweep-failed", error=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
         await sweeper.watch()
-
-    @property
-    def _swept(self) -> Path:
-        return self.config.role_file.with_name("swept.epoch")
-
-    def _is_swept(self, epoch: int) -> bool:
-        """Whether the runs of this epoch were woken, also by an agent before this one: since then none was lost."""
-        try:
-            return self._swept.read_text(encoding="utf-8") == str(epoch)
-        except (FileNotFoundError, UnicodeDecodeError):
-            return False
 
     def _stop_watching(self) -> None:
         for watch in self._watches:

@@ -27,7 +27,10 @@ UNKNOWN_SECONDS = 0.5
 
 @dataclass
 class Pairs:
-    """While watched, the sidecar of a worker that dies is killed; the supervisor starts both again."""
+    """While watched, who survives its other half is ended; the supervisor starts both again.
+
+    A worker without its sidecar would go on with what the other workers are given meanwhile.
+    """
 
     sidecars: list[SidecarProcess]
     supervisor: Supervisor
@@ -38,33 +41,49 @@ class Pairs:
     async def watch(self) -> None:
         """Watch until cancelled."""
         known: dict[str, int] = {}
-        dead: list[SidecarProcess] = []
+        gone: dict[str, int] = {}
+        bereft: list[SidecarProcess] = []
+        names = {name for pair in self.sidecars for name in (pair.process, pair.worker)}
         while True:
-            for sidecar in self.sidecars:
-                if sidecar.worker in known and not self.alive(known[sidecar.worker]):
-                    del known[sidecar.worker]
-                    dead.append(sidecar)
+            for pair in self.sidecars:
+                worker, sidecar = known.get(pair.worker), known.get(pair.process)
+                lost_worker = worker is not None and not self.alive(worker)
+                lost_sidecar = sidecar is not None and not self.alive(sidecar)
+                if lost_sidecar and worker is not None and not lost_worker:
+                    self._end_worker(pair, worker)
+                if lost_worker or lost_sidecar:
+                    # Of the one that is left the end is no news: it is about to be ended.
+                    gone |= {name: known.pop(name) for name in (pair.worker, pair.process) if name in known}
+                if lost_worker:
+                    bereft.append(pair)
             try:
-                if dead:
-                    await self._end(dead)
-                    dead = []
-                if len(known) < len(self.sidecars):
+                if bereft:
+                    await self._end_sidecars(bereft)
+                    bereft = []
+                if known.keys() < names:
                     running = await self.supervisor.running()
                     # One that is known stays so, or its death in the meantime would go unnoticed.
-                    known = {s.worker: running[s.worker] for s in self.sidecars if s.worker in running} | known
+                    news = {name: running[name] for name in names & running.keys() if running[name] != gone.get(name)}
+                    known = news | known
             except SupervisorError as error:
                 self.events.record("pairs-unknown", error=str(error)[:200])
-            await asyncio.sleep(LOOK_SECONDS if len(known) == len(self.sidecars) else UNKNOWN_SECONDS)
+            await asyncio.sleep(LOOK_SECONDS if known.keys() == names else UNKNOWN_SECONDS)
 
-    async def _end(self, dead: list[SidecarProcess]) -> None:
+    def _end_worker(self, pair: SidecarProcess, worker: int) -> None:
+        """Asked, not killed: it says of what it has in hand that it goes no further."""
+        with contextlib.suppress(ProcessLookupError):
+            self.kill(worker, signal.SIGTERM)
+        self.events.record("worker-ended", process=pair.process, worker=pair.worker)
+
+    async def _end_sidecars(self, bereft: list[SidecarProcess]) -> None:
         await asyncio.sleep(SAVING_SECONDS)
         running = await self.supervisor.running()
-        for sidecar in dead:
-            pid = running.get(sidecar.process)
+        for pair in bereft:
+            pid = running.get(pair.process)
             if pid is not None:
                 with contextlib.suppress(ProcessLookupError):
                     self.kill(pid, signal.SIGKILL)
-            self.events.record("sidecar-ended", process=sidecar.process, worker=sidecar.worker)
+            self.events.record("sidecar-ended", process=pair.process, worker=pair.worker)
 
 
 def _alive(pid: int) -> bool:

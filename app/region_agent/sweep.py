@@ -23,6 +23,8 @@ from region_agent.events import EventLog
 
 PARALLEL = 16
 LOOK_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 5.0
+"""A look takes long where there are many runs, and where no sidecar answers: then runs wait for the next one."""
 SCHEDULE_AFTER = timedelta(seconds=2)
 SIGNAL_AGAIN_SECONDS = 5.0
 """A signal that is repeated while the first is still on its way would execute an operation on two workers at once."""
@@ -67,7 +69,7 @@ class Sweeper:
     clock: Callable[[], float] = time.monotonic
     signals: dict[str, Signal] = field(default_factory=dict[str, Signal])
     stuck: dict[str, float] = field(default_factory=dict[str, float])
-    epoch: int = 0
+    life: str = ""
     open_count: int = 0
     swept_total: int = 0
 
@@ -75,12 +77,12 @@ class Sweeper:
         self._pool = ThreadPoolExecutor(PARALLEL, "sweep")
         self._turn = count()
 
-    async def sweep(self, epoch: int) -> None:
+    async def sweep(self, epoch: int, life: str) -> None:
         """Raise `recover` on every open run that has a workflow; `watch` goes on with those that don't move.
 
-        The signal carries the epoch, so that a run heeds it once in each.
+        The signal carries the life of the scheduler's store, so that a run heeds it once in each.
         """
-        self.epoch, began = epoch, self.clock()
+        self.life, began = life, self.clock()
         open_runs = await self._open_runs()
         self.events.record("sweep-started", epoch=epoch, runs=len(open_runs))
         await self._each(open_runs, self._signal)
@@ -93,7 +95,7 @@ class Sweeper:
             began = self.clock()
             with contextlib.suppress(IndexUnavailableError):
                 await self.look()
-            await asyncio.sleep(max(LOOK_SECONDS, 4 * (self.clock() - began)))
+            await asyncio.sleep(min(max(LOOK_SECONDS, 4 * (self.clock() - began)), LONGEST_PAUSE_SECONDS))
 
     async def look(self) -> None:
         """One look at each open run."""
@@ -114,7 +116,7 @@ class Sweeper:
         at = before.at if before else self.now()
         self.signals[run.run_id] = Signal(at, self.clock() + wait, wait)
         try:
-            self._ask(lambda client: client.recover(run.run_id, f"epoch {self.epoch}"))
+            self._ask(lambda client: client.recover(run.run_id, self.life))
         except WorkflowUnavailableError as error:
             self.events.record("signal-failed", run_id=run.run_id, error=str(error)[:200])
             return

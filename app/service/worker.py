@@ -10,6 +10,7 @@ import http.client
 import json
 import logging
 import os
+import signal
 import sys
 import threading
 import time
@@ -31,8 +32,12 @@ log = logging.getLogger(__name__)
 
 EPOCH_IS_OVER = 75
 SIDECAR_IS_GONE = 76
+STOOD_STILL = 77
+STOPPED = 0
 LOOK_EVERY_SECONDS = 0.05
 SIDECAR_MISSING_AFTER_SECONDS = 3.0
+STOOD_STILL_SECONDS = 2.5
+"""No other region becomes active in less time. Who has looked at nothing for longer may be no longer the one."""
 
 
 class Sidecar(ConfigurationFile):
@@ -91,6 +96,21 @@ class AttemptLog:
         self._file.write(json.dumps(asdict(attempt) | self._common | changes) + "\n")
 
 
+class Pulse:
+    """Tells whether this process stood still, frozen with its region or alone: its role may be another's by now."""
+
+    def __init__(self) -> None:
+        self._last = time.monotonic()
+
+    def beat(self) -> None:
+        """Say that it does not."""
+        self._last = time.monotonic()
+
+    def stood_still(self) -> bool:
+        """Whether the last beat is too long ago."""
+        return time.monotonic() - self._last > STOOD_STILL_SECONDS
+
+
 def wait_for_activation(role_file: RoleFile) -> Role:
     """Return once the region is active or activating."""
     while True:
@@ -111,10 +131,17 @@ def sidecar_answers(sidecar: Sidecar) -> bool:
         return False
 
 
-def watch(role_file: RoleFile, serving: Role, alive: Callable[[], bool], leave: Callable[[int], None]) -> None:
-    """Leave at once when the epoch that is served is over, or when the sidecar has gone for good."""
+def watch(
+    role_file: RoleFile, serving: Role, alive: Callable[[], bool], leave: Callable[[int], None], pulse: Pulse
+) -> None:
+    """Leave at once when the epoch is over, or may be as the process stood still, or the sidecar is gone for good."""
     last_alive, look_at_sidecar = time.monotonic(), 0.0
     while True:
+        if pulse.stood_still():
+            log.warning("stood still for more than %g s, leaving", STOOD_STILL_SECONDS)
+            leave(STOOD_STILL)
+            return
+        pulse.beat()
         role = role_file.read()
         if role is None or role.role == "standby" or role.epoch != serving.epoch:
             log.warning("epoch %s is over, leaving", serving.epoch)
@@ -151,13 +178,19 @@ def main(arguments: list[str]) -> int:
         if current is None or current.role == "standby" or current.epoch != role.epoch:
             return EPOCH_IS_OVER
         time.sleep(LOOK_EVERY_SECONDS)
-    attempts = AttemptLog(config, role.epoch)
+    attempts, pulse = AttemptLog(config, role.epoch), Pulse()
 
     def leave(code: int) -> None:
         try:
             attempts.abandon()
         finally:
             os._exit(code)
+
+    def note(attempt: Attempt) -> None:
+        # What waited for a frozen process begins before anybody could tell it that it is too late.
+        if attempt.phase == "started" and pulse.stood_still():
+            leave(STOOD_STILL)
+        attempts(attempt)
 
     runner = DaprWorkflowAgentRunner(
         name=hosted.name,
@@ -167,11 +200,13 @@ def main(arguments: list[str]) -> int:
         port=config.dapr.grpc_port,
         api_token=token,
         kept_runs=config.kept_runs,
-        on_attempt=attempts,
+        on_attempt=note,
     )
+    # What is in hand is given to other workers as soon as the sidecar leaves, which is stopped at the same time.
+    signal.signal(signal.SIGTERM, lambda number, frame: leave(STOPPED))
     runner.start()
     log.info("executing runs in epoch %s", role.epoch)
-    watch(role_file, role, lambda: sidecar_answers(config.dapr), leave)
+    watch(role_file, role, lambda: sidecar_answers(config.dapr), leave, pulse)
     return 0
 
 

@@ -21,6 +21,7 @@ def outcomes_equal_the_oracle(history: History) -> CheckResult:
     tickets = {operation.run_id: operation.ticket for operation in history.accepted}
     violations: list[str] = []
     compared = 0
+    decided: dict[Ticket, Decision] = {}
 
     async def compare() -> None:
         nonlocal compared
@@ -37,7 +38,10 @@ def outcomes_equal_the_oracle(history: History) -> CheckResult:
                 violations.append(f"{workflow.run_id}: its result is no decision: {error.error_count()} errors")
                 continue
             compared += 1
-            expected = await decide(Ticket.model_validate(tickets[workflow.run_id]))
+            ticket = Ticket.model_validate(tickets[workflow.run_id])
+            if ticket not in decided:
+                decided[ticket] = await decide(ticket)
+            expected = decided[ticket]
             if found != expected:
                 violations.append(
                     f"{workflow.run_id}: {found.outcome} {found.amount}, not {expected.outcome} {expected.amount}"

@@ -15,7 +15,7 @@ from tests.support.cli import HOLDFAST, Cli
 
 pytestmark = pytest.mark.bench
 
-CHECKS = ["K1", "K2", "K4", "K5", "K10", "K12"]
+CHECKS = ["K1", "K2", "K3", "K4", "K5", "K6", "K9", "K10", "K11", "K12", "K13"]
 PLANTS = [("recovery-sweep-off", "K1"), ("no-idempotency-key", "K2"), ("effect-runs-twice", "K2")]
 
 
@@ -33,7 +33,8 @@ def test_the_failover_is_proven_in_both_directions(cli: Cli) -> None:
     told = cli("drill", "region-loss", "--repeat", "2")
 
     for verdict in told["verdicts"]:
-        assert answers(verdict) == dict.fromkeys(CHECKS, "valid")
+        assert answers(verdict).keys() >= set(CHECKS)
+        assert set(answers(verdict).values()) == {"valid"}
         assert counts(verdict, "K12")["in-flight"] >= 20
         assert counts(verdict, "K12")["effects-in-doubt"] >= 1
         assert counts(verdict, "K2")["duplicate-applied"] == 0

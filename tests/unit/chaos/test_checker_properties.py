@@ -14,99 +14,11 @@ from chaos.checks.effects import effects_applied_once
 from chaos.checks.reexecution import completed_operations_stay_completed
 from chaos.checks.termination import accepted_starts_end
 from chaos.checks.writers import Execution, executions, one_writer
-from chaos.history import ClientOperation, Fault, History, HistoryItem, Workflow
-from tests.support.histories import FAULT_AT, attempt, effect
+from chaos.history import History
+from tests.support.histories import attempt
+from tests.support.simulation import STRANGER, correct
 
 pytestmark = pytest.mark.unit
-PIDS = {("a", 1): 11, ("a", 2): 12, ("b", 1): 21, ("b", 2): 22}
-STRANGER = 99
-KINDS = ["model", "notes", "refunds", "approvals", "notifications"]
-"""What a run's operations do, one each; all but the first are effects."""
-
-
-class Simulation:
-    """Runs on two regions with two workers each: region a is lost at the fault, region b goes on in the next epoch.
-
-    An operation is delivered until it has succeeded, and by one worker at a time. A delivery may be joined, may fail,
-    or is cut by the fault, after its effect or before. An effect is applied by its first delivery that gets so far.
-    """
-
-    def __init__(self, draw: st.DrawFn) -> None:
-        self._draw = draw
-        self.history = History(experiment="region-loss", effects=[], attempts=[], workflows=[])
-        killed = [pid for (region, _), pid in PIDS.items() if region == "a"]
-        self.history.faults = [Fault(name="region-loss", target="region a", at=FAULT_AT, killed=killed, proven=True)]
-        for number in range(draw(st.integers(1, 4))):
-            self._run(f"run-{number}", FAULT_AT + draw(st.floats(-3, 1)))
-
-    def _run(self, run: str, at: float) -> None:
-        assert self.history.workflows is not None
-        self.history.operations.append(
-            ClientOperation(run_id=run, ticket={}, invoked_at=at - 0.1, answered_at=at, outcome="ok", region="a")
-        )
-        items: list[HistoryItem] = []
-        for ordinal, kind in enumerate(KINDS, start=1):
-            at = self._operation(items, run, ordinal, kind, at)
-        items.append(HistoryItem(sequence=len(items), type="executionCompleted", at=at))
-        output = {"output": {"outcome": "refunded"}}
-        self.history.workflows.append(Workflow(run_id=run, status="completed", output=output, history=items))
-
-    def _operation(self, items: list[HistoryItem], run: str, ordinal: int, kind: str, at: float) -> float:
-        """Deliver until one succeeds; returns when its result was in the history."""
-        draw, applied, retry = self._draw, False, 0
-        while True:
-            retry += 1
-            task = len(items)
-            items.append(HistoryItem(sequence=task, type="taskScheduled", at=at, task_id=task, ordinal=ordinal))
-            cut = True
-            while cut:
-                began, ended, cut = self._delivery(run, ordinal, at, retry)
-                if kind != KINDS[0] and draw(st.booleans()):
-                    self._apply(run, kind, ordinal, (began + ended) / 2, applied)
-                    applied = True
-                at = FAULT_AT + 1 + draw(st.floats(0, 2)) if cut else ended
-            fails = retry < 3 and draw(st.integers(0, 3)) == 0
-            if not fails and kind != KINDS[0] and not applied:
-                self._apply(run, kind, ordinal, ended, applied)
-            at = ended + draw(st.floats(0.001, 0.1))
-            items.append(HistoryItem(sequence=len(items), type="taskCompleted", at=at, task_id=task, ok=not fails))
-            if not fails:
-                return at
-
-    def _delivery(self, run: str, ordinal: int, at: float, retry: int) -> tuple[float, float, bool]:
-        draw = self._draw
-        took = draw(st.floats(0.01, 0.5))
-        lost = at >= FAULT_AT
-        began = max(at, FAULT_AT + 1) if lost else at
-        cut = began < FAULT_AT <= began + took
-        region, worker = "b" if lost else "a", draw(st.integers(1, 2))
-        who: dict[str, Any] = {
-            "region": region,
-            "epoch": 2 if lost else 1,
-            "worker": f"worker-{worker}",
-            "pid": PIDS[region, worker],
-            "attempt": retry,
-        }
-        self._say(attempt(run, ordinal, "started", began, **who))
-        if not cut:
-            self._say(attempt(run, ordinal, "ended", began + took, **who))
-        if draw(st.booleans()):
-            self._say(attempt(run, ordinal, "started", began + took / 3, joined=True, **who))
-        return began, FAULT_AT if cut else began + took, cut
-
-    def _say(self, one: Any) -> None:
-        assert self.history.attempts is not None
-        self.history.attempts.append(one)
-
-    def _apply(self, run: str, kind: str, ordinal: int, at: float, again: bool) -> None:
-        assert self.history.effects is not None
-        outcome = "duplicate" if again else "applied"
-        self.history.effects.append(effect(run, kind, ordinal, at, len(self.history.effects) + 1, outcome=outcome))
-
-
-@st.composite
-def correct(draw: st.DrawFn) -> History:
-    return Simulation(draw).history
 
 
 def operation_of(execution: Execution) -> str:

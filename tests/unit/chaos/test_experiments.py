@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import io
 import json
 import logging
-from collections.abc import Iterator
+import signal
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,9 +17,11 @@ import yaml
 from chaoslib.experiment import ensure_experiment_is_valid
 from rich.console import Console
 
-from chaos import drill
+from chaos import actions, drill, probes
 from chaos import session as sessions
-from chaos.drill import EXPERIMENTS, Drill
+from chaos.drill import DRILLS, Drill, uninterrupted
+from chaos.experiment import EXPERIMENTS, chosen, read
+from chaos.faults import FAULTS
 from chaos.history import Fault, History
 from chaos.report import PAGE, VERDICT, verdict_of
 from infra.manifest import Manifest
@@ -24,7 +29,12 @@ from tests.support.deployments import manifest
 from tests.support.histories import FAULT_AT, region_loss
 
 pytestmark = pytest.mark.unit
-STRIKES = {"region-loss": "lose", "worker-crash": "crash", "switchover": "switch over"}
+STRIKES = {
+    "region-loss": "inject region-loss at active",
+    "worker-crash": "inject worker-crash at active",
+    "switchover": "inject switchover at standby",
+}
+LOSE = STRIKES["region-loss"]
 
 
 class ToldSession:
@@ -42,14 +52,27 @@ class ToldSession:
     def hold_in_flight(self, at_least: int) -> bool:
         return self._do(f"hold {at_least}", True)
 
-    def lose_active(self) -> Fault:
-        return self._do("lose", Fault(name="region-loss", target="region a", at=FAULT_AT))
+    @property
+    def injected(self) -> list[str]:
+        return [one for one in self.did if one.startswith("inject")]
 
-    def crash_worker(self) -> Fault:
-        return self._do("crash", Fault(name="worker-crash", target="worker-1", at=FAULT_AT))
+    def inject(self, name: str, where: str) -> Fault:
+        return self._do(f"inject {name} at {where}", Fault(name=name, target=where, at=FAULT_AT))
 
-    def switch_over(self) -> Fault:
-        return self._do("switch over", Fault(name="switchover", target="region b", at=FAULT_AT))
+    def lift(self, name: str | None = None) -> list[str]:
+        return self._do("lift", [name or "all"])
+
+    def claim(self, claim: str, look: Callable[[], str]) -> bool:
+        try:
+            return look() == ""
+        except TimeoutError:
+            return False
+
+    def wait(self, what: str, look: Callable[[], object], seconds: float) -> object:
+        return self._do("moved" if "other than" in what else "go on", True)
+
+    active_before = "a"
+    client = None
 
     def wait_active(self, _: float) -> str:
         return self._do("active", "b")
@@ -59,9 +82,6 @@ class ToldSession:
 
     def wait_ended(self) -> bool:
         return self._do("ended", True)
-
-    def return_lost(self) -> None:
-        self._do("return", None)
 
     def end_load(self) -> None:
         self._do("end", None)
@@ -103,7 +123,7 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[type[ToldS
 
 def perform(name: str, state: Path, said: io.StringIO | None = None) -> Path:
     with Drill("local", state, {}, None, False, Console(file=said or io.StringIO(), width=200)) as prepared:
-        verdict, folder = prepared.run(name, 24)
+        verdict, folder = prepared.run(read(name), 24)
     assert verdict == verdict_of(region_loss())
     return folder
 
@@ -114,36 +134,82 @@ def test_every_experiment_is_one_that_chaos_toolkit_takes(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_does_what_there_is_and_takes_it_back(name: str) -> None:
+    one = read(name)
+    steps = [*one.document["steady-state-hypothesis"]["probes"], *one.document["method"], *one.document["rollbacks"]]
+    for step in steps:
+        provider = step["provider"]
+        module = {"chaos.actions": actions, "chaos.probes": probes}[provider["module"]]
+        assert provider["func"] in module.__all__
+        inspect.signature(getattr(module, provider["func"])).bind(**provider.get("arguments", {}))
+    assert set(one.faults) <= FAULTS.keys()
+    assert one.faults
+    assert [step["provider"]["func"] for step in one.document["rollbacks"]] == ["end_load", "lift"]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_experiment_says_what_it_is_for(name: str) -> None:
+    one = read(name)
+    assert one.rows
+    assert "must" in one.tags or "should" in one.tags
+    assert one.claim[0].isupper() or one.claim[0].isdigit()
+    assert not one.claim.endswith(".")
+    assert len(one.document["description"]) > 50
+    assert 10 <= one.seconds <= 240
+
+
+@pytest.mark.parametrize("name", DRILLS)
 def test_an_experiment_strikes_under_load_and_is_recorded_before_it_ends(
     told: type[ToldSession], tmp_path: Path, name: str
 ) -> None:
     perform(name, tmp_path)
-    steps = ["healthy", "begin", "hold 24", STRIKES[name], "active", "ended"]
-    assert told.did[: len(steps)] == steps
-    assert told.did.index("ended") < told.did.index("record")
+    order = ["healthy", "begin", "hold 24", STRIKES[name], "ended", "lift", "record", "close"]
+    assert [one for one in dict.fromkeys(told.did) if one in order] == order
     assert told.did[-1] == "close"
 
 
-@pytest.mark.parametrize("broken", ["lose", "active"])
+@pytest.mark.parametrize("broken", [LOSE, "moved"])
 def test_what_was_lost_is_returned_though_a_step_fails(told: type[ToldSession], tmp_path: Path, broken: str) -> None:
     told.breaks[broken] = TimeoutError("waited 60 s for [/nothing]")
     said = io.StringIO()
     perform("region-loss", tmp_path, said)
-    assert told.did.index(broken) < told.did.index("ended") < told.did.index("return") < told.did.index("record")
-    assert "waited 60 s for [/nothing]" in said.getvalue()
+    assert told.did.index(broken) < told.did.index("ended") < told.did.index("lift") < told.did.index("record")
+    assert ("waited 60 s for [/nothing]" in said.getvalue()) is (broken == LOSE)
 
 
 def test_what_was_lost_is_returned_though_somebody_interrupts(told: type[ToldSession], tmp_path: Path) -> None:
-    told.breaks["active"] = KeyboardInterrupt()
+    told.breaks["moved"] = KeyboardInterrupt()
     with pytest.raises(KeyboardInterrupt):
         perform("region-loss", tmp_path)
-    assert told.did[told.did.index("active") :] == ["active", "return", "close"]
+    assert told.did[told.did.index("moved") :] == ["moved", "lift", "close"]
+
+
+def test_an_interrupt_waits_until_everything_is_taken_back(
+    told: type[ToldSession], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lift(self: ToldSession, name: str | None = None) -> list[str]:
+        if name is None and "ended" in self.did:
+            signal.raise_signal(signal.SIGINT)
+        return self._do("lift", [])
+
+    monkeypatch.setattr(told, "lift", lift)
+    monkeypatch.setattr(drill, "run_experiment", lambda _, **__: told.did.append("ended") or {"status": "completed"})
+    with pytest.raises(KeyboardInterrupt):
+        perform("region-loss", tmp_path)
+    assert told.did == ["ended", "lift", "close"]
+
+
+def test_what_undoes_an_experiment_outside_the_main_thread_is_left_alone() -> None:
+    thread = threading.Thread(target=lambda: uninterrupted().__enter__())
+    thread.start()
+    thread.join(5)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
 def test_without_a_steady_state_nothing_is_struck(told: type[ToldSession], tmp_path: Path) -> None:
     told.breaks["healthy"] = TimeoutError("waited 90 s for both regions to be healthy")
     perform("region-loss", tmp_path)
-    assert not {"begin", "lose"} & set(told.did)
+    assert not {"begin", LOSE} & set(told.did)
 
 
 def test_a_session_is_closed_and_forgotten_though_nothing_could_be_recorded(
@@ -187,6 +253,27 @@ def test_each_step_is_told_when_it_begins_and_chaos_toolkits_logger_is_left_as_i
         "Action: lose-active-region",
         "Action: return-lost-region",
         "Action: end-load",
-        "Action: return-lost-region",
+        "Action: lift-everything",
     ]
     assert (logger.level, list(logger.handlers), logger.propagate) == before
+
+
+def test_experiments_are_chosen_by_name_by_tag_or_all() -> None:
+    assert [one.name for one in chosen(["switchover", "region-loss"], [])] == ["switchover", "region-loss"]
+    marked = chosen([], ["R4"])
+    assert "switchover" in [one.name for one in marked]
+    assert all("R4" in one.tags for one in marked)
+    assert len(chosen([], [], everything=True)) == len(EXPERIMENTS)
+    assert [one.name for one in chosen(["switchover"], ["R4"])].count("switchover") == 1
+
+
+@pytest.mark.parametrize(("names", "tags"), [(["flood"], []), ([], ["flood"])])
+def test_what_there_is_not_is_refused_with_what_there_is(names: list[str], tags: list[str]) -> None:
+    with pytest.raises(KeyError, match=r"'flood'.*region"):
+        chosen(names, tags)
+
+
+def test_the_handbook_has_every_experiment_with_its_claim() -> None:
+    handbook = (Path(drill.__file__).parent / "README.md").read_text("utf-8")
+    for name in EXPERIMENTS:
+        assert f"[`{name}`](experiments/{name}.yaml) | {' '.join(read(name).rows)} | {read(name).claim} |" in handbook

@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import runpy
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
+from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai_dapr.types import Operation
 from refund_desk.effects import HttpEffects
+from refund_desk.payments.ledger import Caller, Ledger
+from region_agent.activation import RegionProcesses
 from region_agent.sweep import Sweeper
+from run_index import Acceptance, IndexedRun
 
 from chaos.plants import PLANTS, hook
 from chaos.plants.hook import after_import
+from infra.local.layout import Layout
 
 pytestmark = pytest.mark.unit
 Patch = Callable[[ModuleType], None]
@@ -112,3 +119,220 @@ def test_a_module_that_is_not_there_stays_an_import_error() -> None:
     after_import("no_such_module_anywhere", lambda _: None)
     with pytest.raises(ModuleNotFoundError, match="no_such_module_anywhere"):
         importlib.import_module("no_such_module_anywhere")
+
+
+def test_an_effects_key_is_forgotten_until_long_after_it_was_applied(
+    patches: Callable[[str], dict[str, Patch]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later: list[Callable[[], None]] = []
+
+    class Timer:
+        def __init__(self, seconds: float, act: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+            assert seconds > 15
+            later.append(lambda: act(*arguments))
+
+        def start(self) -> None:
+            """It is said when."""
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    patched = type("Patched", (Ledger,), {})
+    patches("effect-before-record")["refund_desk.payments.ledger"](module(Ledger=patched))
+    ledger = patched(tmp_path / "ledger.sqlite")
+    caller = Caller(key="run-1:3", run_id="run-1", region="a", epoch=1, worker="w", attempt=1)
+    note: dict[str, Any] = {"ticket_id": "T-1", "text": "a note"}
+    assert [ledger.attempt("notes", caller, note).outcome for _ in range(2)] == ["applied", "applied"]
+    for remember in later:
+        remember()
+    assert ledger.attempt("notes", caller, note).outcome == "duplicate"
+    ledger.close()
+
+
+def test_another_process_has_another_key(
+    patches: Callable[[str], dict[str, Patch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operation = type("Patched", (Operation,), {})
+    patches("key-of-the-process")["pydantic_ai_dapr.types"](module(Operation=operation))
+    one = operation(run_id="run-1", instance_id="run-1", ordinal=3, kind="tool", name="note", attempt=1)
+    monkeypatch.setattr(os, "getpid", lambda: 7)
+    assert one.key == "run-1:3:7"
+
+
+def test_a_tool_is_answered_though_its_effect_is_never_applied(patches: Callable[[str], dict[str, Patch]]) -> None:
+    class Effects(HttpEffects):
+        async def apply(self, kind: Any, payload: Any) -> Any:
+            raise AssertionError("it is too early")
+
+    patches("answered-before-applied")["refund_desk.effects"](module(HttpEffects=Effects, decide=lambda *_: {"did": 1}))
+    assert asyncio.run(Effects.__new__(Effects).apply("notes", {})) == {"did": 1}
+
+
+def test_a_commit_waits_for_nobody(patches: Callable[[str], dict[str, Patch]]) -> None:
+    found = module(dynamic=lambda layout: {"postgresql": {"parameters": {"wal_level": layout}}})
+    patches("asynchronous-replication")["infra.local.postgres"](found)
+    parameters = found.dynamic("replica")["postgresql"]["parameters"]
+    assert parameters == {"wal_level": "replica", "synchronous_commit": "local"}
+
+
+@pytest.mark.parametrize("plant", ["old-region-goes-on", "fencing-off"])
+def test_the_old_region_stops_nothing(
+    patches: Callable[[str], dict[str, Patch]], plant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = patches(plant)
+    processes = type("Patched", (RegionProcesses,), {})
+    found["region_agent.activation"](module(RegionProcesses=processes))
+    roles: list[tuple[str, int]] = []
+    bare = processes.__new__(processes)
+    bare.role_file = SimpleNamespace(write=lambda role, epoch: roles.append((role, epoch)))  # type: ignore[assignment]
+    asyncio.run(bare.deactivate(4))
+    assert roles == [("standby", 4)]
+    assert not hasattr(bare, "supervisor")
+    monkeypatch.setattr(threading, "Event", lambda: SimpleNamespace(wait=lambda: "waits for ever"))
+    worker = module(watch=None)
+    found["service.worker"](worker)
+    assert worker.watch("role file", "serving", "alive", "leave") == "waits for ever"
+
+
+def test_an_effect_of_an_epoch_that_is_over_is_taken(
+    patches: Callable[[str], dict[str, Patch]], tmp_path: Path
+) -> None:
+    patched = type("Patched", (Ledger,), {})
+    patches("fencing-off")["refund_desk.payments.ledger"](module(Ledger=patched))
+    ledger = patched(tmp_path / "ledger.sqlite")
+    note: dict[str, Any] = {"ticket_id": "T-1", "text": "a note"}
+    callers = [Caller(f"run-1:{n}", "run-1", "a", epoch, "w", 1) for n, epoch in ((1, 2), (2, 1))]
+    assert [ledger.attempt("notes", caller, note).outcome for caller in callers] == ["applied", "applied"]
+    assert [entry.epoch for entry in ledger.entries()] == [2, 1], "the record tells the truth"
+    ledger.close()
+
+
+def test_a_model_that_fails_completes_its_run(patches: Callable[[str], dict[str, Patch]]) -> None:
+    found = patches("swallowed-model-error")
+    model = module(_next_calls=lambda messages, tool: [tool])
+    found["refund_desk.model"](model)
+
+    def ask(ticket: str) -> Any:
+        part = SimpleNamespace(content=f"Ticket: {ticket}\nCustomer: x")
+        return model._next_calls([SimpleNamespace(parts=[part])], "final_result")
+
+    assert ask("T-1001") == ["final_result"]
+    with pytest.raises(ModelHTTPError):
+        ask("T-1004")
+
+    class Runner:
+        async def _agent_run(self, hosted: Any, run_input: Any) -> dict[str, Any]:
+            return ask(run_input)
+
+    found["pydantic_ai_dapr.runner"](module(DaprWorkflowAgentRunner=Runner))
+    assert asyncio.run(Runner()._agent_run(None, "T-1001")) == ["final_result"]
+    assert str(asyncio.run(Runner()._agent_run(None, "T-1004"))["output"]).startswith("error: status_code: 400")
+
+
+def test_region_b_alone_has_another_root(patches: Callable[[str], dict[str, Patch]], tmp_path: Path) -> None:
+    asked: list[tuple[str, Path]] = []
+    found = module(
+        Layout=Layout,
+        write_files=lambda layout, region: asked.append((region, layout.pki)),
+        processes=lambda layout, region: asked.append((region, layout.ca)),
+    )
+    patches("wrong-root")["infra.local.dapr"](found)
+    settings = SimpleNamespace(directory=tmp_path)
+    layout = Layout(settings, None, None)  # type: ignore[arg-type]
+    for region in ("a", "b"):
+        found.write_files(layout, region)
+        found.processes(layout, region)
+    assert asked == [
+        ("a", tmp_path / "pki"),
+        ("a", tmp_path / "pki" / "root.crt"),
+        ("b", tmp_path / "pki-of-b"),
+        ("b", tmp_path / "pki-of-b" / "root.crt"),
+    ]
+
+
+def test_an_identifier_is_another_one_each_time(patches: Callable[[str], dict[str, Patch]]) -> None:
+    run = type("Run", (), {})
+    patches("random-identifiers")["pydantic_ai_dapr.run"](module(LiveRun=run))
+    assert run().uuid() != run().uuid()  # type: ignore[attr-defined]
+
+
+def test_sidecars_do_not_sign(patches: Callable[[str], dict[str, Patch]]) -> None:
+    found = module(_sidecar=lambda: {"spec": {"features": ["signing"], "tracing": {}}})
+    patches("signatures-off")["infra.local.dapr"](found)
+    assert found._sidecar() == {"spec": {"features": [], "tracing": {}}}
+
+
+def test_a_start_is_acknowledged_before_anything_is_written(
+    patches: Callable[[str], dict[str, Patch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[Any] = []
+
+    class Timer:
+        def __init__(self, seconds: float, act: Any, arguments: Any, more: Any) -> None:
+            assert seconds > 1
+
+        def start(self) -> None:
+            """Its time doesn't come."""
+
+    class Index:
+        def accept(self, *given: Any, **more: Any) -> None:
+            written.append(given)
+
+    monkeypatch.setattr(threading, "Timer", Timer)
+    patches("acknowledged-before-committed")["run_index.index"](
+        module(RunIndex=Index, IndexedRun=IndexedRun, Acceptance=Acceptance)
+    )
+    accepted: Any = Index().accept("run-1", {"prompt": "x"}, agent="desk")
+    assert (accepted.outcome, accepted.run.run_id, accepted.run.status, written) == ("created", "run-1", "accepted", [])
+
+
+def test_a_recovery_sets_no_timer_again(patches: Callable[[str], dict[str, Patch]]) -> None:
+    found = patches("timers-not-reissued")
+
+    class Run:
+        def __init__(self) -> None:
+            self.steps = {1: SimpleNamespace(reissued=False, kind="call"), 2: Timer()}
+
+        def _reissue(self, token: object) -> None:
+            issued.extend(step for step in self.steps.values() if not step.reissued)
+
+    class Timer(SimpleNamespace):
+        reissued = False
+
+    issued: list[Any] = []
+    found["pydantic_ai_dapr.run"](module(LiveRun=Run, Timer=Timer))
+    run = Run()
+    run._reissue("epoch 2")
+    assert issued == [run.steps[1]]
+    assert not run.steps[2].reissued
+
+    class Effects(HttpEffects):
+        async def apply(self, kind: Any, payload: Any) -> Any:
+            return {"did": kind}
+
+    attempts = [1, 2, 1]
+    operation = SimpleNamespace(attempt=0)
+
+    def current() -> Any:
+        operation.attempt = attempts.pop(0)
+        return operation
+
+    found["refund_desk.effects"](module(HttpEffects=Effects, current_operation=current))
+    effects = Effects.__new__(Effects)
+    with pytest.raises(ConnectionError):
+        asyncio.run(effects.apply("notes", {}))
+    assert asyncio.run(effects.apply("notes", {})) == {"did": "notes"}
+    assert asyncio.run(effects.apply("refunds", {})) == {"did": "refunds"}
+
+    retry = type("Retry", (), {})
+    found["pydantic_ai_dapr.retry"](module(Retry=retry))
+    error = SimpleNamespace(retryable=True)
+    assert [retry().delay(attempt, error) for attempt in (1, 3)] == [10.0, None]  # type: ignore[attr-defined]
+
+
+def test_each_call_to_recover_is_a_new_one(patches: Callable[[str], dict[str, Patch]]) -> None:
+    sweeper = type("Patched", (), {})
+    found = module(Sweeper=sweeper, LOOK_SECONDS=1.0, SIGNAL_AGAIN_SECONDS=5.0)
+    patches("recover-heeded-twice")["region_agent.sweep"](found)
+    one = sweeper()
+    one.epoch = 3  # type: ignore[attr-defined]
+    assert one.epoch != one.epoch  # type: ignore[attr-defined]
+    assert found.SIGNAL_AGAIN_SECONDS < 1

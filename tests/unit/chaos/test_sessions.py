@@ -19,9 +19,14 @@ from pydantic import JsonValue
 
 from chaos import actions, probes, record
 from chaos import session as sessions
+from chaos.checks import CHECKS
+from chaos.checks.claims import claims_hold
 from chaos.checks.effects import effects_applied_once
 from chaos.checks.reexecution import completed_operations_stay_completed
-from chaos.history import Bounds, Effect, Fault
+from chaos.experiment import EXPERIMENTS
+from chaos.faults import NotInjectedError, NotLiftedError
+from chaos.faults.target import Struck
+from chaos.history import Bounds, Claim, Effect, Fault
 from chaos.plants import PLANTS
 from chaos.plants.hook import after_import
 from chaos.record import latest_attempts, record_attempts, record_events, record_workflows
@@ -80,26 +85,44 @@ class NoEffects:
 
 
 @dataclass
-class Faults:
-    """Injects nothing, and remembers what it was told."""
+class ToldKind:
+    """A fault that does nothing, and remembers where it was put in force and taken back."""
 
-    told: list[tuple[str, str]] = field(default_factory=list)
+    name: str
+    told: list[str]
+    needs: frozenset[str] = frozenset({"kill"})
+    in_doubt: bool = False
+    does: str = "Nothing"
+    refuses: str = ""
+    stays: str = ""
+    until: float | None = None
 
-    def lose_region(self, region: str, moment: Callable[[], set[str]]) -> Fault:
-        return self._did("region-loss", f"region {region}", moment())
+    def inject(self, target: object, place: str, moment: Callable[[], set[str]]) -> Struck:
+        if self.refuses:
+            raise NotInjectedError(self.refuses)
+        self.told.append(f"{self.name} at {place}")
+        workers: list[JsonValue] = [*sorted(moment() if self.in_doubt else ())]
+        return Struck(time.time(), {"workers": workers}, True, killed=[7], frozen=[8], cut_off=["a"], until=self.until)
 
-    def crash_worker(self, region: str, moment: Callable[[], set[str]]) -> Fault:
-        return self._did("worker-crash", f"a worker of region {region}", moment())
+    def lift(self, target: object, place: str) -> None:
+        self.told.append(f"lift {self.name} at {place}")
+        if self.stays:
+            raise NotLiftedError(self.stays)
 
-    def switch_over(self, to: str) -> Fault:
-        return self._did("switchover", f"region {to}", set())
 
-    def return_region(self, region: str) -> None:
-        self.told.append(("return", region))
+@dataclass
+class ToldTarget:
+    """A target that can nothing but kill, and whose databases are as told."""
 
-    def _did(self, name: str, target: str, workers: set[str]) -> Fault:
-        self.told.append((name, target))
-        return Fault(name=name, target=target, at=time.time(), evidence={"workers": sorted(workers)}, proven=True)
+    in_recovery: list[bool] = field(default_factory=lambda: [True])
+
+    def can(self, ability: str) -> str:
+        return "" if ability == "kill" else f"no {ability} here"
+
+    def sql(self, place: str, statement: str) -> list[tuple[object, ...]]:
+        if not self.in_recovery:
+            raise NotInjectedError("the database does not answer")
+        return [(self.in_recovery.pop(0) if len(self.in_recovery) > 1 else self.in_recovery[0],)]
 
 
 @pytest.fixture
@@ -120,11 +143,23 @@ def session(place: Manifest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessio
     made = Session(place, runs=6, pace=0.005, stuck_after=0.2)
     client = Client()
     made.client = made._load_client = client  # type: ignore[assignment]
-    made.faults = Faults()  # type: ignore[assignment]
+    made.target = ToldTarget()  # type: ignore[assignment]
+    made.sampler = SimpleNamespace(start=lambda: None, stop=lambda: None, observations=[], roles=[])  # type: ignore[assignment]
     sessions.use(made)
     yield made
     sessions.use(None)
     made.close()
+
+
+@pytest.fixture
+def faults(monkeypatch: pytest.MonkeyPatch) -> dict[str, ToldKind]:
+    """The faults that there are; what is done to them is in the list `told` of each."""
+    told: list[str] = []
+    kinds = {name: ToldKind(name, told) for name in ("worker-crash", "region-loss", "isolate")}
+    kinds["region-loss"].in_doubt = kinds["worker-crash"].in_doubt = True
+    monkeypatch.setattr(sessions, "fault_named", lambda name: kinds[name])
+    monkeypatch.setattr(sessions, "FAULTS", kinds)
+    return kinds
 
 
 def client_of(session: Session) -> Client:
@@ -174,7 +209,9 @@ def test_runs_that_end_too_soon_are_told(session: Session) -> None:
     assert not session.hold_in_flight(6, seconds=0.02)
 
 
-def test_the_fault_waits_for_an_effect_that_nobody_knows_of(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fault_waits_for_an_effect_that_nobody_knows_of(
+    session: Session, faults: dict[str, ToldKind], monkeypatch: pytest.MonkeyPatch
+) -> None:
     looks: list[int] = []
 
     def read(after: int = 0) -> list[Effect]:
@@ -184,7 +221,7 @@ def test_the_fault_waits_for_an_effect_that_nobody_knows_of(session: Session, mo
         return [one for one in (old, new)[: len(looks)] if one.seq > after]
 
     monkeypatch.setattr(session.ledger, "effects", read)
-    told = actions.lose_active_region()
+    told = actions.inject("region-loss")
     assert told["evidence"] == {"workers": ["worker-2"]}
     assert (told["fault"], told["target"]) == ("region-loss", "region a")
 
@@ -193,19 +230,84 @@ def test_the_fault_strikes_all_the_same_where_no_effect_is_seen(session: Session
     assert session.wait_in_doubt(seconds=0.01) == set()
 
 
-def test_each_fault_goes_where_it_belongs(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def at_once(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Faults strike without a wait for their moment."""
     monkeypatch.setattr(session, "wait_in_doubt", set)
-    actions.crash_worker()
-    actions.switch_over()
-    actions.lose_active_region()
-    actions.return_lost_region()
-    assert isinstance(session.faults, Faults)
-    assert session.faults.told == [
-        ("worker-crash", "a worker of region a"),
-        ("switchover", "region b"),
-        ("region-loss", "region a"),
-        ("return", "a"),
-    ]
+
+
+@pytest.mark.usefixtures("at_once")
+def test_each_fault_goes_where_it_belongs_and_back_the_last_first(
+    session: Session, faults: dict[str, ToldKind]
+) -> None:
+    for where in ("active", "standby", "a", "b", "witness", "struck"):
+        actions.inject("isolate", where)
+    session.inject("region-loss", "a")
+    session.inject("isolate", "spared")
+    told = faults["isolate"].told
+    assert told == [*(f"isolate at {place}" for place in "ababww"), "region-loss at a", "isolate at b"]
+    told.clear()
+    assert actions.lift("region-loss") == {"lifted": ["region-loss"]}
+    assert actions.lift() == {"lifted": ["isolate"] * 7}
+    assert told == ["lift region-loss at a", *(f"lift isolate at {place}" for place in "bwwbaba")]
+    assert actions.lift() == {"lifted": []}
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_fault_is_recorded_with_whom_it_struck_and_until_when(session: Session, faults: dict[str, ToldKind]) -> None:
+    session.inject("isolate", "witness")
+    (fault,) = session.injected
+    assert (fault.target, fault.killed, fault.frozen, fault.cut_off) == ("witness", [7], [8], ["a"])
+    assert (fault.proven, fault.until) == (True, None)
+    session.lift()
+    assert fault.at <= (session.injected[0].until or 0) <= time.time()
+    assert session.active_before == "a"
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_fault_that_is_over_by_itself_is_not_recorded_as_in_force_until_it_is_lifted(
+    session: Session, faults: dict[str, ToldKind]
+) -> None:
+    faults["isolate"].until = 5.0
+    session.inject("isolate")
+    session.lift()
+    assert session.injected[0].until == 5.0
+
+
+def test_a_fault_that_could_not_be_injected_is_recorded_as_such(session: Session, faults: dict[str, ToldKind]) -> None:
+    faults["isolate"].refuses = "toxiproxy does not answer"
+    with pytest.raises(NotInjectedError):
+        session.inject("isolate")
+    (fault,) = session.injected
+    assert (fault.proven, fault.evidence) == (False, {"not-injected": "toxiproxy does not answer"})
+    session.lift()
+    assert faults["isolate"].told == ["lift isolate at a"]
+
+
+def test_a_fault_that_the_target_does_not_offer_is_not_tried(session: Session, faults: dict[str, ToldKind]) -> None:
+    faults["isolate"].needs = frozenset({"links", "kill"})
+    with pytest.raises(NotInjectedError, match="no links here"):
+        session.inject("isolate")
+    assert faults["isolate"].told == []
+    assert not session.injected[0].proven
+
+
+def test_a_place_that_there_is_not_is_refused(session: Session, faults: dict[str, ToldKind]) -> None:
+    with pytest.raises(NotInjectedError, match="there is no place 'moon'; there are active, standby"):
+        session.inject("isolate", "moon")
+    assert not session.injected[0].proven
+
+
+@pytest.mark.usefixtures("at_once")
+def test_all_is_lifted_though_one_stays_in_force(session: Session, faults: dict[str, ToldKind]) -> None:
+    session.inject("isolate")
+    session.inject("region-loss")
+    faults["region-loss"].stays = "still down"
+    with pytest.raises(NotLiftedError, match="region-loss at region a: still down"):
+        session.lift()
+    assert faults["isolate"].told[-1] == "lift isolate at a"
+    faults["region-loss"].stays = ""
+    assert session.lift() == ["region-loss"]
 
 
 def test_the_end_of_all_runs_is_awaited_as_long_as_some_end(session: Session) -> None:
@@ -261,7 +363,7 @@ def test_a_deployment_is_healthy_with_one_active_region_and_its_synchronous_stan
     assert session.is_healthy() is healthy
     if healthy:
         assert probes.deployment_is_healthy(1)
-        assert probes.another_region_is_active(1) == "a"
+        assert probes.a_region_is_active(1)
 
 
 def test_a_session_of_its_own_is_made_from_the_environment(
@@ -315,7 +417,10 @@ class Teller(Client):
             raise NotAnsweredError("no answer")
         return RunView(run_id=run_id, status="completed", accepted_at="") if run_id != "lost" else None
 
-    def history(self, run_id: str) -> list[HistoryView]:
+    def export(self, run_id: str) -> bytes:
+        raise NotAnsweredError("no answer")
+
+    def history(self, run_id: str, *, seconds: float = 15.0) -> list[HistoryView]:
         if run_id == "torn":
             raise NotAnsweredError("no answer")
         at = "2026-01-01T00:00:00+00:00"
@@ -360,6 +465,30 @@ def test_what_could_not_be_asked_is_recorded_as_such() -> None:
     assert [(item.ordinal, item.ok) for item in found["known"].history or []] == [(4, None), (None, True)]
 
 
+def view(kind: str, **members: Any) -> HistoryView:
+    return HistoryView(sequence=1, type=kind, timestamp="1970-01-01T00:01:40+00:00", **members)
+
+
+def test_of_a_historys_events_is_kept_what_checkers_ask_for() -> None:
+    operation = {"ordinal": 2, "kind": "tool", "name": "note", "attempt": 1}
+    asked = record.item_of(
+        view("taskScheduled", task_id=4, input={**operation, "params": {"ctx": {"tool_call_id": "c"}}})
+    )
+    assert (asked.at, asked.task_id, asked.call_id) == (100.0, 4, "c")
+    assert (asked.ordinal, asked.kind, asked.name, asked.attempt) == (2, "tool", "note", 1)
+    usage = {"usage": {"input_tokens": 90, "output_tokens": 7}}
+    answered = record.item_of(view("taskCompleted", task_id=4, result={"ok": usage}))
+    assert (answered.ok, answered.tokens) == (True, 97)
+    failed = record.item_of(view("taskCompleted", task_id=4, result={"err": {"type": "ValueError"}}))
+    assert (failed.ok, failed.tokens) == (False, None)
+    assert record.item_of(view("timerCreated", task_id=5, due="1970-01-01T00:02:00+00:00")).due == 120.0
+    for said, ok in (("tool-approved", True), ("tool-denied", False)):
+        raised = record.item_of(view("eventRaised", name="approval:c", input={"kind": said}))
+        assert (raised.name, raised.ok) == ("approval:c", ok)
+    started = record.item_of(view("executionStarted", input={"run_id": "run-1"}, result=None))
+    assert (started.ordinal, started.ok, started.name) == (None, None, None)
+
+
 class EndsWhileAsked(Teller):
     """Its only run is executed, makes its effect and ends just before it is asked for."""
 
@@ -387,12 +516,21 @@ def test_what_a_run_did_until_it_was_looked_at_is_recorded(session: Session, mon
     assert effects_applied_once(history).answer == "valid"
     assert completed_operations_stay_completed(history).answer == "valid"
     assert (history.experiment, history.events, history.faults) == ("region-loss", [], [])
+    # What could not be exported is recorded as such, and was promised.
+    assert [(one.same, one.difference) for one in history.replays or []] == [(None, "no answer")]
+    assert [(one.proven, one.reason) for one in history.proofs or []] == [(None, "no answer")]
+    assert (history.bounds.replays, history.bounds.proofs) == (1, 1)
 
 
-def test_a_record_promises_what_its_faults_need(session: Session) -> None:
-    assert session.record("switchover").bounds == Bounds(minimum_in_flight=6)
+def test_a_record_promises_what_its_first_fault_needs(session: Session) -> None:
+    promised = Bounds(minimum_in_flight=6, roles=True, observations=True)
+    in_doubt = promised.model_copy(update={"minimum_in_doubt": 1})
+    assert session.record("switchover").bounds == promised
     session.injected.append(Fault(name="worker-crash", target="worker-1", at=1.0))
-    assert session.record("worker-crash").bounds == Bounds(minimum_in_flight=6, minimum_in_doubt=1)
+    session.injected.append(Fault(name="isolate", target="region a", at=2.0))
+    assert session.record("worker-crash").bounds == in_doubt
+    session.injected.reverse()
+    assert session.record("worker-crash").bounds == promised
 
 
 def test_a_part_that_does_not_answer_is_asked_again(session: Session) -> None:
@@ -414,7 +552,8 @@ def test_reports_are_kept_in_the_state_directory(tmp_path: Path) -> None:
 def test_every_planted_bug_is_a_folder_that_python_loads() -> None:
     for plant in PLANTS.values():
         assert (plant.folder / "sitecustomize.py").is_file()
-        assert plant.caught_by in ("K1", "K2")
+        assert plant.caught_by in CHECKS
+        assert plant.experiment in EXPERIMENTS
 
 
 def test_a_patch_waits_for_the_import_of_its_module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -427,3 +566,124 @@ def test_a_patch_waits_for_the_import_of_its_module(tmp_path: Path, monkeypatch:
 
     assert patched == [patched_module]
     del sys.modules["patched_module"]
+
+
+def answer_of(session: Session) -> str:
+    return claims_hold(session.record("x")).answer
+
+
+def test_a_claim_holds_does_not_hold_or_could_not_be_looked_at(session: Session) -> None:
+    def fails(error: Exception) -> Callable[[], str]:
+        def look() -> str:
+            raise error
+
+        return look
+
+    assert session.claim("fine", lambda: "")
+    assert answer_of(session) == "valid"
+    assert not session.claim("no answer", fails(Unanswered("no answer")))
+    assert not session.claim("no database", fails(NotInjectedError("no database")))
+    assert answer_of(session) == "unknown"
+    assert not session.claim("wrong", lambda: "region b has become active")
+    assert not session.claim("late", fails(TimeoutError("waited 1 s")))
+    assert answer_of(session) == "invalid"
+    assert [one.held for one in session.claims] == [True, None, None, False, False]
+    assert session.record("x").claims[3] == Claim(
+        claim="wrong", at=session.claims[3].at, held=False, detail="region b has become active"
+    )
+
+
+def struck(session: Session, where: str = "region a", at: float = 0.0) -> None:
+    session.injected.append(Fault(name="isolate", target=where, at=at or time.time() - 10))
+    session.active_before = "a"
+
+
+def test_another_region_takes_over_or_does_not(session: Session) -> None:
+    struck(session)
+    assert not probes.another_region_is_active(0.01)
+    client_of(session).active = "b"
+    assert probes.another_region_is_active(1)
+
+
+def test_the_active_region_stays_where_no_other_becomes_active(session: Session) -> None:
+    struck(session)
+    assert probes.same_region_is_active(0.01)
+    assert probes.no_other_region_takes_over(0.01)
+    client_of(session).active = None
+    assert probes.no_other_region_takes_over(0.01)
+    client_of(session).active = "b"
+    assert not probes.no_other_region_takes_over(0.01)
+    assert not probes.same_region_is_active(0.01)
+
+
+def test_a_region_that_is_active_elsewhere_at_the_end_has_not_stayed(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    struck(session)
+    monkeypatch.setattr(probes, "_somebody_else", lambda *_: "")
+    client_of(session).active = "b"
+    assert not probes.same_region_is_active(0.01)
+
+
+def test_starts_are_accepted_or_refused_by_what_clients_are_told(session: Session) -> None:
+    struck(session)
+    session.begin_load()
+    assert probes.starts_are_accepted(5)
+    assert not probes.starts_are_refused(1)
+    client_of(session).answers = ["refused"] * 10_000
+    session.wait("a refusal", lambda: session.workload and session.workload.operations[-1].outcome == "refused", 5)
+    assert probes.starts_are_refused(0.1)
+    assert not probes.starts_are_accepted(0.05)
+
+
+def test_nobody_is_refused_who_does_not_ask(session: Session) -> None:
+    assert not probes.starts_are_refused(0.01)
+
+
+def test_runs_go_on_where_an_operation_is_begun_and_ended(session: Session, place: Manifest) -> None:
+    path = place.regions["a"].attempts_dir / "attempts-worker-1.jsonl"
+    ahead = time.time() + 60
+    lines(path, attempt("run-1", 1, "ended", ahead).model_dump())
+    assert not probes.runs_go_on(0.01)
+    lines(path, *(attempt("run-1", 1, phase, ahead).model_dump() for phase in ("started", "ended")))
+    assert probes.runs_go_on(1)
+
+
+def told_target(session: Session) -> ToldTarget:
+    assert isinstance(session.target, ToldTarget)
+    return session.target
+
+
+def test_a_region_that_returns_is_fenced_when_its_database_is_a_standby(session: Session) -> None:
+    struck(session)
+    told_target(session).in_recovery = [False, False, True]
+    assert probes.returned_region_is_fenced(5)
+    told_target(session).in_recovery = [False]
+    assert not probes.returned_region_is_fenced(0.01)
+    told_target(session).in_recovery = []
+    assert not probes.returned_region_is_fenced(0.01)
+
+
+def test_a_region_whose_effects_came_late_is_not_fenced(session: Session, monkeypatch: pytest.MonkeyPatch) -> None:
+    struck(session)
+    old, new, late = (
+        effect("run-1", "notes", 1, 1.0, 1, region="a", epoch=3),
+        effect("run-2", "notes", 1, 2.0, 2, region="b", epoch=4),
+        effect("run-3", "notes", 1, 3.0, 3, region="a", epoch=3),
+    )
+    monkeypatch.setattr(session.ledger, "effects", lambda: [old, new])
+    assert probes.returned_region_is_fenced(1)
+    monkeypatch.setattr(session.ledger, "effects", lambda: [old, new, late])
+    assert not probes.returned_region_is_fenced(1)
+    assert late.key in session.claims[-1].detail
+
+
+def test_a_deployment_that_is_whole_again_is_a_claim_only_after_a_fault(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "wait_healthy", lambda seconds: True)
+    assert probes.deployment_is_healthy(1)
+    assert session.claims == []
+    struck(session)
+    assert probes.deployment_is_healthy(1)
+    assert [one.claim for one in session.claims] == ["both regions are healthy again"]

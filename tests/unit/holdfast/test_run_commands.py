@@ -457,7 +457,7 @@ def test_a_verdict_is_shown_with_phases_witnesses_and_distribution(told: type[To
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (["flood"], "there is no drill 'flood'; there are region-loss, switchover, worker-crash"),
+        (["flood"], "there is no drill 'flood'; there are region-loss, worker-crash, switchover"),
         (["--plant", "moth"], "there is no bug 'moth' to plant; there are effect-runs-twice"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -14,6 +15,7 @@ from region_agent.agent import AGAIN_SECONDS, RegionAgent
 from region_agent.config import AgentConfig
 from region_agent.events import EventLog
 from region_agent.patroni import Member
+from region_agent.reminders import Reminders
 from region_agent.role import UNCLEAR_SECONDS, Role, RoleFile
 from region_agent.supervisor import SupervisorError
 from run_index import IndexUnavailableError
@@ -43,6 +45,7 @@ class Region:
         self.on_deactivated: Callable[[], object] = nothing
         self.role_file = RoleFile(config.role_file, config.region)
         self.sweepers: list[Sweeper] = []
+        self.lives: list[str] = []
         self.clock = Clock()
         self._patch = monkeypatch
         self.agent = RegionAgent(
@@ -53,6 +56,7 @@ class Region:
             index=self,  # type: ignore[arg-type]
             make_sweeper=self._sweeper,  # type: ignore[arg-type]
             pairs=self,  # type: ignore[arg-type]
+            reminders=Reminders(config.scheduler.data_dir, config.role_file.with_name("swept.epoch")),
             role_file=self.role_file,
             events=events,
         )
@@ -78,6 +82,10 @@ class Region:
     def done(self, *kinds: str) -> list[str]:
         return [one for one in self.did if one.split()[0] in kinds]
 
+    def forget(self) -> None:
+        """The scheduler has nothing left of what it was told."""
+        shutil.rmtree(self.agent.config.scheduler.data_dir, ignore_errors=True)
+
     def role(self) -> str | None:
         role = self.role_file.read()
         return role and f"{role.role} {role.epoch}"
@@ -93,6 +101,9 @@ class Region:
 
     async def activate(self, epoch: int) -> Role:
         self.did.append(f"activate {epoch}")
+        before = self.role_file.write("activating", epoch) if self.role() is None else self.role_file.read()
+        if before and before.epoch != epoch:
+            self.forget()
         self.role_file.write("activating", epoch)
         if "activate" in self.broken:
             raise SupervisorError("the supervisor refused")
@@ -100,6 +111,7 @@ class Region:
 
     async def deactivate(self, epoch: int) -> Role:
         self.did.append(f"deactivate {epoch}")
+        self.forget()
         self.on_deactivated()
         role = self.role_file.write("standby", epoch)
         if "deactivate" in self.broken:
@@ -139,8 +151,9 @@ class Sweeper:
     def __init__(self, region: Region) -> None:
         self.region, self.closed = region, False
 
-    async def sweep(self, epoch: int) -> None:
+    async def sweep(self, epoch: int, life: str) -> None:
         self.region.did.append(f"sweep {epoch}")
+        self.region.lives.append(life)
         if "sweep" in self.region.broken:
             raise IndexUnavailableError("not yet")
 
@@ -307,6 +320,7 @@ def test_an_agent_that_starts_again_in_the_same_epoch_sees_to_the_processes_and_
     region: Region, told: Told
 ) -> None:
     region.role_file.write("active", 4)
+    region.agent.reminders.begin(4)
     region.follow(nothing, nothing)
     assert region.done("activate", "sweep") == ["activate 4", "sweep 4"]
     assert (told()[0]["event"], told()[0]["role"]) == ("agent-started", "active")
@@ -363,3 +377,24 @@ def test_an_agent_that_starts_again_wakes_nobody_who_was_woken_in_the_same_epoch
     region.member = PRIMARY.model_copy(update={"timeline": 5})
     region.follow(nothing, nothing)
     assert region.done("sweep") == ["sweep 4", "sweep 5"]
+
+
+@pytest.mark.parametrize("noticed", ["by the agent", "by the next agent"])
+def test_lost_reminders_end_what_is_in_hand_and_wake_every_run_anew(region: Region, told: Told, noticed: str) -> None:
+    if noticed == "by the agent":
+        region.follow(nothing, nothing, region.forget, nothing, nothing)
+    else:
+        region.follow(nothing, nothing)
+        region.forget()
+        region.follow(nothing, nothing)
+    assert region.done("activate", "deactivate", "sweep") == [
+        "activate 4",
+        "sweep 4",
+        "deactivate 4",
+        "activate 4",
+        "sweep 4",
+    ]
+    # A run heeds one signal in each life of the store; what it heeded before it must heed again.
+    assert len(set(region.lives)) == 2
+    assert [one["epoch"] for one in told() if one["event"] == "reminders-lost"] == [4]
+    assert [one["epoch"] for one in told() if one["event"] == "promoted"] == [4]

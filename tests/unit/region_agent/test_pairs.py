@@ -54,10 +54,10 @@ class Machine:
         return pid in self.supervisor.pids.values()
 
     def _kill(self, pid: int, number: int) -> None:
-        assert number == signal.SIGKILL
         name = next((name for name, one in self.supervisor.pids.items() if one == pid), None)
         if name is None:
             raise ProcessLookupError
+        assert number == (signal.SIGKILL if name.startswith("daprd") else signal.SIGTERM)
         self.killed.append(name)
 
 
@@ -173,6 +173,51 @@ def test_a_sidecar_that_could_not_be_ended_is_ended_when_the_supervisor_answers(
     machine.watch(die_unseen, nothing, machine.refuse(False), nothing, nothing)
     assert machine.killed == ["daprd-1"]
     assert [one["event"] for one in told()] == ["pairs-unknown", "sidecar-ended"]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_sidecar_that_dies_ends_its_own_worker_at_once(
+    machine: Machine, number: int, told: Callable[[], list[dict[str, Any]]]
+) -> None:
+    machine.watch(machine.end(f"daprd-{number}"), nothing, nothing, machine.restart(f"daprd-{number}"), nothing)
+    assert machine.killed == [f"worker-{number}"]
+    assert SAVING_SECONDS not in machine.clock.slept
+    assert [(one["event"], one["worker"]) for one in told()] == [("worker-ended", f"worker-{number}")]
+
+
+def test_a_sidecar_that_was_started_again_before_anybody_looked_has_died_all_the_same(machine: Machine) -> None:
+    machine.watch(machine.restart("daprd-1"), nothing, nothing)
+    assert machine.killed == ["worker-1"]
+
+
+def test_the_end_of_the_half_that_was_left_ends_nothing_more(machine: Machine) -> None:
+    # The worker that was told to end is still there when the supervisor is asked, and dies after that.
+    machine.watch(
+        machine.restart("daprd-1"),
+        nothing,
+        machine.restart("worker-1"),
+        nothing,
+        nothing,
+        machine.end("daprd-1"),
+        nothing,
+    )
+    assert machine.killed == ["worker-1", "worker-1"]
+
+
+def test_the_end_of_a_sidecar_that_was_killed_for_its_worker_ends_no_new_worker(machine: Machine) -> None:
+    machine.watch(machine.restart("worker-1"), nothing, nothing, machine.restart("daprd-1"), nothing, nothing)
+    assert machine.killed == ["daprd-1"]
+
+
+def test_a_worker_that_ends_just_before_it_is_told_to_is_no_error(machine: Machine) -> None:
+    lives = machine._watched.alive
+
+    def worker_lives_on(pid: int) -> bool:
+        return pid == machine.first["worker-1"] or lives(pid)
+
+    machine._watched.alive = worker_lives_on
+    machine.watch(machine.end("daprd-1", "worker-1"), nothing, nothing)
+    assert machine.killed == []
 
 
 def test_a_process_is_known_to_live_by_its_id() -> None:

@@ -110,7 +110,7 @@ class Region:
     sweeper: Sweeper
 
     def sweep(self) -> None:
-        asyncio.run(self.sweeper.sweep(2))
+        asyncio.run(self.sweeper.sweep(2, "epoch 2"))
 
     def look(self, seconds: float = 0.0) -> None:
         self.clock.seconds += seconds
@@ -294,6 +294,6 @@ def test_it_goes_on_looking_when_the_index_does_not_answer(region: Region, monke
 def test_a_region_without_a_sidecar_says_so(region: Region, events: EventLog, told: Told) -> None:
     with_run(region)
     lonely = Sweeper(region.index, [], events, 60.0)
-    asyncio.run(lonely.sweep(1))
+    asyncio.run(lonely.sweep(1, "epoch 1"))
     lonely.close()
     assert [one["error"] for one in told() if one["event"] == "signal-failed"] == ["the region has no sidecar"]

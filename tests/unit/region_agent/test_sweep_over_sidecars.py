@@ -108,7 +108,7 @@ class Region:
         return sorted(run for kind, run in questions if kind == what)
 
     def sweep(self) -> None:
-        asyncio.run(self.sweeper.sweep(epoch=4))
+        asyncio.run(self.sweeper.sweep(4, "epoch 4"))
 
     def look(self, at: float | None = None) -> None:
         self.seconds = self.seconds if at is None else at
@@ -297,20 +297,21 @@ def test_an_index_that_does_not_answer_is_asked_again_after_the_usual_pause(
     assert region.asked("status") == ["run-0", "run-0"]
 
 
-def test_looks_that_take_long_are_made_less_often(
-    make: Callable[[int], Region], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("took", "pause"), [(0.5, 2.0), (20, 5.0)])
+def test_looks_that_take_long_are_made_less_often_but_in_time(
+    make: Callable[[int], Region], monkeypatch: pytest.MonkeyPatch, took: float, pause: float
 ) -> None:
     region = make(1)
 
     def take_long() -> None:
-        region.seconds += 3
+        region.seconds += took
 
     region.sidecars[0].fail = region.sidecars[1].fail = take_long
     clock = Clock()
     monkeypatch.setattr(asyncio, "sleep", clock.sleep)
     with pytest.raises(OverError):
         asyncio.run(region.sweeper.watch())
-    assert clock.slept == [12.0]
+    assert clock.slept == [pause]
 
 
 def test_a_sweep_asks_as_many_questions_at_once_as_it_has_threads_and_no_more(make: Callable[[int], Region]) -> None:

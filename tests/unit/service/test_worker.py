@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import runpy
+import signal
 import socket
 import sys
 import threading
@@ -18,7 +19,16 @@ import pytest
 from pydantic_ai_dapr import Attempt
 from service import worker
 from service.role import Role, RoleFile
-from service.worker import EPOCH_IS_OVER, SIDECAR_IS_GONE, AttemptLog, Sidecar, WorkerConfig
+from service.worker import (
+    EPOCH_IS_OVER,
+    SIDECAR_IS_GONE,
+    STOOD_STILL,
+    STOPPED,
+    AttemptLog,
+    Pulse,
+    Sidecar,
+    WorkerConfig,
+)
 
 from tests.support.regions import SINCE, write_role
 
@@ -177,7 +187,7 @@ class TestWatching:
     @staticmethod
     def left(role_file: RoleFile, alive: Callable[[], bool] = lambda: True) -> list[int]:
         codes: list[int] = []
-        worker.watch(role_file, SERVING, alive, codes.append)
+        worker.watch(role_file, SERVING, alive, codes.append, Pulse())
         return codes
 
     @pytest.mark.parametrize(
@@ -214,6 +224,26 @@ class TestWatching:
     def test_a_worker_leaves_when_its_sidecar_has_gone_for_good(self, role_file: RoleFile, clock: Clock) -> None:
         assert self.left(role_file, lambda: clock.now < 1010) == [SIDECAR_IS_GONE]
         assert 1012 < clock.now < 1015
+
+    def test_a_worker_that_stood_still_leaves_before_it_looks_at_anything(
+        self, role_file: RoleFile, clock: Clock
+    ) -> None:
+        def freeze() -> None:
+            if clock.now > 1010:
+                clock.now += 3
+
+        clock.then = freeze
+        assert self.left(role_file) == [STOOD_STILL]
+        assert clock.now < 1014
+
+    def test_a_worker_that_was_slow_stays(self, role_file: RoleFile, clock: Clock) -> None:
+        def dawdle() -> None:
+            clock.now += 2
+            if clock.now > 1020:
+                write_role(role_file.path, "standby")
+
+        clock.then = dawdle
+        assert self.left(role_file) == [EPOCH_IS_OVER]
 
     def test_a_sidecar_that_starts_again_keeps_its_worker(self, role_file: RoleFile, clock: Clock) -> None:
         def end() -> None:
@@ -324,6 +354,40 @@ class TestWholeWorker:
         assert run() == EPOCH_IS_OVER
         assert (Runner.made["name"], Runner.made["port"], Runner.made["api_token"]) == ("refund-desk", 1, "the-token")
         assert [(line["epoch"], line["outcome"]) for line in lines(config)] == [(3, None), (3, "abandoned")]
+
+    def test_it_says_what_it_leaves_undone_when_it_is_told_to_stop(
+        self,
+        run: Callable[[], int],
+        config: WorkerConfig,
+        role_file: RoleFile,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr(worker, "sidecar_answers", lambda sidecar: True)
+        clock.then = lambda: signal.raise_signal(signal.SIGTERM)
+        before = signal.getsignal(signal.SIGTERM)
+        try:
+            assert run() == STOPPED
+        finally:
+            signal.signal(signal.SIGTERM, before)
+        assert [line["outcome"] for line in lines(config)] == [None, "abandoned"]
+
+    def test_what_reached_it_while_it_stood_still_is_not_begun(
+        self,
+        run: Callable[[], int],
+        config: WorkerConfig,
+        role_file: RoleFile,
+        clock: Clock,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        def start(_: Runner) -> None:
+            clock.now += 3
+            Runner.made["on_attempt"](ATTEMPT)
+
+        monkeypatch.setattr(Runner, "start", start)
+        monkeypatch.setattr(worker, "sidecar_answers", lambda sidecar: True)
+        assert run() == STOOD_STILL
+        assert lines(config) == []
 
     @pytest.mark.parametrize("role", ["standby", None])
     def test_it_leaves_when_the_epoch_ends_before_the_sidecar_came(
