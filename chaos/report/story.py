@@ -1,0 +1,46 @@
+"""What happened, in one sentence that follows from the record alone."""
+
+from __future__ import annotations
+
+from chaos.report.folder import Report
+from chaos.verdict import CheckResult
+
+
+def happened(report: Report) -> str:
+    """One sentence: what was done, what went on, and what decides the verdict."""
+    return f"{_done(report)}{_went_on(report)}; {_outcome(report)}."
+
+
+def _done(report: Report) -> str:
+    history = report.history
+    if not history.faults:
+        return "No fault was injected"
+    faults = ", ".join(dict.fromkeys(f"{fault.name} of {fault.target}" for fault in history.faults))
+    at = history.fault_at
+    met = history.in_flight_at(at) if at is not None else None
+    return f"{faults[:1].upper()}{faults[1:]}" + (f" met {len(met)} runs in flight" if met is not None else "")
+
+
+def _went_on(report: Report) -> str:
+    rto = report.verdict.recovery.rto
+    if rto is not None:
+        return f", and the first went on {rto:.2f} s later"
+    return ", and none was seen to go on" if report.history.faults else ""
+
+
+def _outcome(report: Report) -> str:
+    deciding = [check for check in report.verdict.checks if check.answer == report.verdict.answer]
+    if report.verdict.answer == "valid":
+        counts = {check.check: check.counts for check in deciding}
+        ended, accepted = counts.get("K1", {}).get("ended"), counts.get("K1", {}).get("accepted")
+        twice = counts.get("K2", {}).get("duplicate-applied")
+        told = [f"{ended} of {accepted} accepted runs ended"] if ended is not None else []
+        told += [f"{twice} effects were applied twice"] if twice is not None else []
+        return ", ".join([*told, f"all {len(deciding)} checks hold"])
+    said = "does not hold" if report.verdict.answer == "invalid" else "could not be checked"
+    return "; ".join(_shown(check, said) for check in deciding) or "nothing was checked"
+
+
+def _shown(check: CheckResult, said: str) -> str:
+    first = check.witness[0] if check.witness else "no witness"
+    return f"{check.check} (“{check.claim}”) {said}: {first.rstrip('.')}"
