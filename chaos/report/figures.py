@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 
 from chaos.history import AgentEvent, History
@@ -14,10 +13,17 @@ PHASES = ("detect", "promote", "activate", "resume")
 EVIDENCE = {
     "K1": ("operations", "workflows"),
     "K2": ("effects", "workflows"),
-    "K4": ("attempts", "faults"),
+    "K3": ("operations", "observations", "workflows"),
+    "K4": ("attempts", "roles", "events", "effects", "faults"),
     "K5": ("attempts", "workflows"),
+    "K6": ("replays",),
+    "K7": ("workflows", "faults"),
+    "K8": ("signals", "workflows"),
+    "K9": ("workflows", "attempts", "faults"),
     "K10": ("workflows", "operations"),
+    "K11": ("proofs", "intrusions"),
     "K12": ("faults", "operations", "workflows", "effects"),
+    "K13": ("attempts", "workflows"),
 }
 """The files of the history from which each checker counts."""
 SOON_SECONDS = 0.01
@@ -63,7 +69,7 @@ class Phase:
 
 def figures(report: Report) -> list[Figure]:
     """RTO, RPO and the load, in the order in which they are shown."""
-    found, history = report.verdict.recovery, report.history
+    found = report.verdict.recovery
     lost = _whole("operations", "workflows")
     told = [
         Figure("RTO", _seconds(found.rto), "s", "from the fault to the first operation that goes on", _rto(report)),
@@ -75,7 +81,9 @@ def figures(report: Report) -> list[Figure]:
         last = f"{found.moved[-1]:.2f}"
         note = f"until the last of the crashed worker's {len(found.moved)} runs went on"
         told.insert(1, Figure("all moved", last, "s", note, _whole("attempts")))
-    return [*told, *_again(report.verdict.checks, history)]
+    again = next((check.counts.get("tokens-again") for check in report.verdict.checks if check.check == "K13"), None)
+    note = "by models, for what a fault made them answer again"
+    return [*told[:-1], Figure("RPO", _text(again), "tokens again", note, _whole("attempts", "workflows")), told[-1]]
 
 
 def phases(history: History, recovery: Recovery) -> list[Phase]:
@@ -84,15 +92,16 @@ def phases(history: History, recovery: Recovery) -> list[Phase]:
     for name in PHASES:
         seconds: float | None = getattr(recovery, name)
         if seconds is not None and at is not None:
-            end = first_resumed(history, at + since + seconds) if name == "resume" else _event(history, name, at, since + seconds)
+            ended = since + seconds
+            end = first_resumed(history, at + ended) if name == "resume" else _event(history, name, at, ended)
             found.append(Phase(name, since, seconds, end))
             since += seconds
     return found
 
 
-def sources_of(check: CheckResult) -> tuple[Source, ...]:
-    """The files that a check counted in; none where the report does not know the check."""
-    return _whole(*EVIDENCE.get(check.check, ()))
+def sources_of(check: CheckResult, history: History) -> tuple[Source, ...]:
+    """The files that a check counted in, of those that there are; none where the report does not know the check."""
+    return _whole(*(name for name in EVIDENCE.get(check.check, ()) if getattr(history, name) is not None))
 
 
 def first_resumed(history: History, at: float) -> Source | None:
@@ -128,10 +137,6 @@ def _rto(report: Report) -> tuple[Source, ...]:
     line = next(line for line, fault in enumerate(report.history.faults, 1) if fault.at == at)
     ends = first_resumed(report.history, at + rto)
     return (Source("faults", line), ends) if ends else (Source("faults", line),)
-
-
-def _again(checks: Iterable[CheckResult], history: History) -> list[Figure]:
-    return []
 
 
 def _whole(*names: str) -> tuple[Source, ...]:

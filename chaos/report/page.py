@@ -52,10 +52,10 @@ def render(report: Report) -> str:
     """The page. Whatever the record holds stays text: nothing of it becomes markup or script."""
     verdict, history = report.verdict, report.history
     known = {one.run_id for one in history.operations} | {one.run_id for one in history.attempts or []}
-    shown, found, drawn = phases(history, verdict.recovery), problems(verdict.checks, history), None
+    shown, found = phases(history, verdict.recovery), problems(verdict.checks, history)
     drawn = trace(history, found)
-    style, script = _own("page.css"), _own("page.js")
-    return _environment().get_template("page.html.jinja").render(
+    style, script = own("page.css"), own("page.js")
+    return environment().get_template("page.html.jinja").render(
         policy=policy(style, script),
         style=Markup(style),  # noqa: S704 - our own file
         script=Markup(script),  # noqa: S704 - our own file
@@ -69,7 +69,10 @@ def render(report: Report) -> str:
         phases=shown,
         whole=sum(phase.seconds for phase in shown) or 1.0,
         problems=found,
-        checks=[(check, [pieces(line, known) for line in check.witness], sources_of(check)) for check in verdict.checks],
+        checks=[
+            (check, [pieces(line, known) for line in check.witness], sources_of(check, history))
+            for check in verdict.checks
+        ],
         faults=[(fault, Source("faults", line)) for line, fault in enumerate(history.faults, 1)],
         files=list(_files(report.folder)),
         marks=MARKS,
@@ -93,7 +96,8 @@ def as_data(value: object) -> Markup:
     return Markup(told.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))  # noqa: S704
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """Templates in which every text is escaped."""
     return Environment(
         loader=PackageLoader("chaos.report", "."),
         autoescape=True,
@@ -103,7 +107,8 @@ def _environment() -> Environment:
     )
 
 
-def _own(name: str) -> str:
+def own(name: str) -> str:
+    """A file of this package."""
     return (Path(__file__).parent / name).read_text(encoding="utf-8")
 
 
@@ -134,9 +139,7 @@ def _files(folder: Path) -> Iterator[Group]:
         name = path.relative_to(folder).as_posix()
         if path.is_file() and name != PAGE:
             where = path.parent.relative_to(folder).as_posix()
-            files.setdefault("verdict" if where == "." else where, []).append(
-                File(path.name, quote(name), _size(path))
-            )
+            files.setdefault("verdict" if where == "." else where, []).append(File(path.name, quote(name), _size(path)))
     yield from (Group(name, own) for name, own in sorted(files.items(), key=lambda one: (one[0] != "verdict", one[0])))
 
 

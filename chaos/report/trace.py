@@ -14,7 +14,7 @@ from pydantic import JsonValue
 
 from chaos.checks.termination import TERMINAL
 from chaos.checks.writers import Execution, executions
-from chaos.history import AgentEvent, Attempt, History
+from chaos.history import AgentEvent, Attempt, Fault, History
 from chaos.report.lanes import stretches
 from chaos.report.witness import Problem
 
@@ -86,8 +86,11 @@ class _Trace:
         ]
 
     def _faults(self) -> Row:
+        def until(fault: Fault) -> int | None:
+            return None if fault.until is None else self._ms(fault.until)
+
         return [
-            [self._text(one.name), self._text(one.target), self._ms(one.at), None, int(one.proven), line]
+            [self._text(one.name), self._text(one.target), self._ms(one.at), until(one), int(one.proven), line]
             for line, one in enumerate(self._history.faults, 1)
         ]
 
@@ -167,7 +170,7 @@ def _instants(history: History, done: Sequence[Execution]) -> Iterator[float]:
         yield from (one.invoked_at, one.answered_at)
     for execution in done:
         yield from (execution.began, _until(execution))
-    yield from (fault.at for fault in history.faults)
+    yield from (at for fault in history.faults for at in (fault.at, fault.until) if at is not None)
     yield from (event.at for event in history.events or [])
 
 

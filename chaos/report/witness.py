@@ -64,9 +64,7 @@ def problems(checks: Iterable[CheckResult], history: History) -> list[Problem]:
     return sorted(found, key=lambda one: (one.answer != "invalid", one.at is None, one.at or 0.0))
 
 
-def _problems(
-    check: CheckResult, known: set[str], began: dict[tuple[str, int | None], float]
-) -> Iterator[Problem]:
+def _problems(check: CheckResult, known: set[str], began: dict[tuple[str, int | None], float]) -> Iterator[Problem]:
     for number, text in enumerate(check.witness):
         ref = next((piece.ref for piece in pieces(text, known) if piece.ref is not None), None)
         run_id, ordinal = (_parts(ref, known) if ref is not None else None) or (None, None)
