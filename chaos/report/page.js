@@ -115,19 +115,18 @@
       write(to, label, x(instant), AXIS / 2, colours.soft, "center");
     }
     let y = AXIS;
-    data.regions.forEach((name, region) => {
-      write(to, `region ${name}`, 14, y + LANE / 2, regionColour(region), "left", true);
+    data.regions.forEach((_, region) => {
       for (const role of data.roles) if (role[0] === region) drawRole(to, role, y + 3);
       y += LANE;
     });
     if (data.faults.length) {
-      write(to, "faults", 14, y + LANE / 2, colours.fault, "left", true);
       for (const fault of data.faults) drawFault(to, fault, y + 3, height);
       y += LANE;
     }
     drawEvents(to, y, height);
     y += eventRows() * EVENT;
     drawDensity(to, y + 4);
+    if (data.rto !== null) drawRecovery(to, y + 4 + DENSITY / 2);
     clipLeft(to, height);
     labelsOfLanes(to);
   }
@@ -155,7 +154,7 @@
 
   function drawRole(to, [region, role, begin, end, epoch], y) {
     const left = Math.max(x(begin), size.label), right = Math.min(x(end), size.width - PAD), height = LANE - 6;
-    const name = text(role), said = epoch === null ? name : `${name} · epoch ${epoch}`;
+    const name = text(role), said = epoch === null || name === "lost" ? name : `${name} · epoch ${epoch}`;
     if (right <= left) return;
     to.save();
     to.beginPath();
@@ -218,16 +217,17 @@
   }
 
   function drawEvents(to, y, height) {
-    const used = Array(eventRows()).fill(-Infinity);
-    for (const [region, name, instant] of data.events) {
+    const used = Array(eventRows()).fill(-Infinity), seen = data.events.filter(event => x(event[2]) >= size.label && x(event[2]) <= size.width - PAD);
+    for (const [region, , instant] of seen) line(to, x(instant), y, height, regionColour(region), 1, [2, 3]);
+    for (const [region, name, instant] of seen) {
       const left = x(instant), said = text(name), width = to.measureText(said).width + 12;
-      if (left < size.label || left > size.width - PAD) continue;
       const onLeft = left + width > size.width - PAD, begin = onLeft ? left - width : left;
-      const row = used.findIndex(end => end < begin);
-      line(to, left, y, height, regionColour(region), 1, [2, 3]);
+      const row = used.findIndex(end => end < begin), middle = y + row * EVENT + EVENT / 2;
       if (row < 0) continue;
       used[row] = begin + width;
-      write(to, said, onLeft ? left - 5 : left + 5, y + row * EVENT + EVENT / 2, regionColour(region), onLeft ? "right" : "left");
+      to.fillStyle = colours.card;
+      to.fillRect(begin + 2, middle - 6, width - 4, 12);
+      write(to, said, onLeft ? left - 5 : left + 5, middle, regionColour(region), onLeft ? "right" : "left");
     }
   }
 
@@ -252,6 +252,27 @@
         top -= height;
       });
     }
+  }
+
+  function drawRecovery(to, y) {
+    const left = x(zero), right = x(zero + data.rto), said = `RTO ${(data.rto / 1000).toFixed(2)} s`, middle = (left + right) / 2;
+    to.strokeStyle = to.fillStyle = colours.ink;
+    to.lineWidth = 1.2;
+    to.beginPath();
+    to.moveTo(left + 3, y);
+    to.lineTo(right - 2, y);
+    for (const [tip, way] of [[left + 3, 1], [right - 2, -1]]) {
+      to.moveTo(tip + 5 * way, y - 4);
+      to.lineTo(tip, y);
+      to.lineTo(tip + 5 * way, y + 4);
+    }
+    to.stroke();
+    to.font = '600 12px system-ui, "DejaVu Sans", sans-serif';
+    const width = to.measureText(said).width;
+    if (width + 40 > right - left) return;
+    to.fillStyle = colours.card;
+    to.fillRect(middle - width / 2 - 6, y - 8, width + 12, 16);
+    write(to, said, middle, y, colours.ink, "center", true);
   }
 
   function drawRows() {
@@ -473,7 +494,7 @@
     element("problem-text").textContent = `${one.check}: ${one.said}`;
     if (one.run) {
       select(one.run, one.ordinal === null ? -1 : lastOf(one.run, one.ordinal));
-      element("timeline").scrollIntoView({block: "start"});
+      element("problem").scrollIntoView({block: "start"});
       rows.focus({preventScroll: true});
     } else {
       const witness = element(one.place);
@@ -507,9 +528,9 @@
     return made;
   }
 
-  function source(file, number) {
+  function source(file, number, short = false) {
     if (!number) return make("span", "–");
-    const link = make("a", `${file}.jsonl:${number}`, "src");
+    const link = make("a", short ? String(number) : `${file}.jsonl:${number}`, "src");
     link.href = `history/${file}.jsonl`;
     link.title = `sed -n ${number}p history/${file}.jsonl`;
     return link;
@@ -547,13 +568,15 @@
   }
 
   function tableOfSteps() {
-    return tableOf(["step", "", "at", "took", "from"], selected.steps.map((step, number) => {
-      const row = make("tr", "", "go"), who = make("td", "", "wide"), from = make("td"), region = data.regions[step.region];
+    return tableOf(["", "step", "at", "took", "line of attempts.jsonl"], selected.steps.map((step, number) => {
+      const row = make("tr", "", "go"), who = make("td", "", "wide"), from = make("td"), name = make("b", step.name);
       const again = selected.again.has(step.ordinal) && lastOf(selected, step.ordinal) === number;
-      who.append(make("span", "", `dot ${step.region === 0 ? "a" : "b"}`), `${step.name}, region ${region}, ${step.worker}, epoch ${step.epoch}`,
-        step.attempt > 1 ? `, attempt ${step.attempt}` : "", again ? ", executed again" : "", states[step.state] ? `, ${states[step.state]}` : "");
-      from.append(source("attempts", step.started));
-      if (step.ended) from.append(make("br"), source("attempts", step.ended));
+      const more = [`${data.regions[step.region]}/${step.worker}, epoch ${step.epoch}`];
+      if (step.attempt > 1) more.push(`attempt ${step.attempt}`);
+      if (again) more.push("executed again");
+      if (states[step.state]) more.push(states[step.state]);
+      who.append(make("span", "", `dot ${step.region === 0 ? "a" : "b"}`), name, make("br"), make("span", more.join(", "), "soft"));
+      from.append(source("attempts", step.started, true), step.ended ? " – " : "", step.ended ? source("attempts", step.ended, true) : "");
       const took = step.state === OPEN ? "?" : `${((step.until - step.begin) / 1000).toFixed(3)} s`;
       row.append(make("td", String(step.ordinal)), who, make("td", moment(step.begin - zero)), make("td", took), from);
       if (number === at) row.setAttribute("aria-current", "true");
@@ -564,10 +587,11 @@
 
   function tableOfEffects() {
     if (!selected.effects.length) return make("p", "no effect in the ledger", "soft");
-    return tableOf(["effect", "outcome", "at", "key", "from"], selected.effects.map(effect => {
-      const row = make("tr"), from = make("td");
-      from.append(source("effects", effect.line));
-      row.append(make("td", effect.kind), make("td", effect.outcome), make("td", moment(effect.at - zero)), make("td", effect.key, "wide"), from);
+    return tableOf(["effect", "key", "at", "line of effects.jsonl"], selected.effects.map(effect => {
+      const row = make("tr"), from = make("td"), what = make("td");
+      what.append(make("b", effect.kind), make("br"), make("span", effect.outcome, "soft"));
+      from.append(source("effects", effect.line, true));
+      row.append(what, make("td", effect.key, "wide"), make("td", moment(effect.at - zero)), from);
       return row;
     }));
   }

@@ -53,7 +53,7 @@ def render(report: Report) -> str:
     verdict, history = report.verdict, report.history
     known = {one.run_id for one in history.operations} | {one.run_id for one in history.attempts or []}
     shown, found = phases(history, verdict.recovery), problems(verdict.checks, history)
-    drawn = trace(history, found)
+    drawn = trace(history, found, verdict.recovery.rto)
     style, script = own("page.css"), own("page.js")
     return environment().get_template("page.html.jinja").render(
         policy=policy(style, script),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from chaos.report.folder import Report
-from chaos.verdict import CheckResult
 
 
 def happened(report: Report) -> str:
@@ -37,10 +36,15 @@ def _outcome(report: Report) -> str:
         told = [f"{ended} of {accepted} accepted runs ended"] if ended is not None else []
         told += [f"{twice} effects were applied twice"] if twice is not None else []
         return ", ".join([*told, f"all {len(deciding)} checks hold"])
-    said = "does not hold" if report.verdict.answer == "invalid" else "could not be checked"
-    return "; ".join(_shown(check, said) for check in deciding) or "nothing was checked"
+    if not deciding:
+        return "nothing was checked"
+    invalid = report.verdict.answer == "invalid"
+    said, also = ("does not hold", "nor do") if invalid else ("could not be checked", "nor could")
+    first, *others = deciding
+    witness = first.witness[0].rstrip(".") if first.witness else "no witness"
+    more = f"; {also} {_listed([check.check for check in others])}" if others else ""
+    return f"{first.check} (“{first.claim}”) {said}: {witness}{more}"
 
 
-def _shown(check: CheckResult, said: str) -> str:
-    first = check.witness[0] if check.witness else "no witness"
-    return f"{check.check} (“{check.claim}”) {said}: {first.rstrip('.')}"
+def _listed(names: list[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"

@@ -34,11 +34,11 @@ CUT_SECONDS = 0.05
 Row = list[JsonValue]
 
 
-def trace(history: History, problems: Sequence[Problem]) -> dict[str, JsonValue] | None:
+def trace(history: History, problems: Sequence[Problem], rto: float | None = None) -> dict[str, JsonValue] | None:
     """Everything that the page draws; None where nothing that has a time was recorded."""
     done = executions(history)
     instants = list(_instants(history, done))
-    return _Trace(history, done, min(instants), max(instants)).drawn(problems) if instants else None
+    return _Trace(history, done, min(instants), max(instants)).drawn(problems, rto) if instants else None
 
 
 class _Trace:
@@ -48,10 +48,11 @@ class _Trace:
         self._regions = sorted(seen | {"a", "b"})
         self._texts: dict[str, int] = {}
 
-    def drawn(self, problems: Sequence[Problem]) -> dict[str, JsonValue]:
+    def drawn(self, problems: Sequence[Problem], rto: float | None) -> dict[str, JsonValue]:
         return {
             "begin": self._begin,
             "end": self._ms(self._end),
+            "rto": None if rto is None else round(rto * 1000),
             "regions": list[JsonValue](self._regions),
             "roles": self._roles(),
             "faults": self._faults(),

@@ -22,7 +22,7 @@ class Piece:
 
 @dataclass(frozen=True)
 class Problem:
-    """A witness of a check that is not valid, with the first operation that it names and when that one began.
+    """A witness of a check that is not valid, with the first operation that it names and when that was last begun.
 
     `run_id`, `ordinal` and `at` are None where it names none: such a witness is of the whole experiment.
     """
@@ -54,21 +54,21 @@ def pieces(text: str, run_ids: Iterable[str]) -> list[Piece]:
 def problems(checks: Iterable[CheckResult], history: History) -> list[Problem]:
     """Every witness of a check that is not valid, invalid ones first, then by time, those without a time last."""
     known = {one.run_id for one in history.operations} | {one.run_id for one in history.attempts or []}
-    began: dict[tuple[str, int | None], float] = {}
-    for operation in history.operations:
-        began.setdefault((operation.run_id, None), operation.invoked_at)
+    # Where an operation was executed again, it is the last execution that shows the error.
+    when: dict[tuple[str, int | None], float] = {(one.run_id, None): one.answered_at for one in history.operations}
     for attempt in history.attempts or []:
-        if attempt.phase == "started":
-            began.setdefault((attempt.run_id, attempt.ordinal), attempt.at)
-    found = [one for check in checks if check.answer != "valid" for one in _problems(check, known, began)]
+        for ordinal in (attempt.ordinal, None) if attempt.phase == "started" else ():
+            key = attempt.run_id, ordinal
+            when[key] = max(attempt.at, when.get(key, attempt.at))
+    found = [one for check in checks if check.answer != "valid" for one in _problems(check, known, when)]
     return sorted(found, key=lambda one: (one.answer != "invalid", one.at is None, one.at or 0.0))
 
 
-def _problems(check: CheckResult, known: set[str], began: dict[tuple[str, int | None], float]) -> Iterator[Problem]:
+def _problems(check: CheckResult, known: set[str], when: dict[tuple[str, int | None], float]) -> Iterator[Problem]:
     for number, text in enumerate(check.witness):
         ref = next((piece.ref for piece in pieces(text, known) if piece.ref is not None), None)
         run_id, ordinal = (_parts(ref, known) if ref is not None else None) or (None, None)
-        at = None if run_id is None else began.get((run_id, ordinal), began.get((run_id, None)))
+        at = None if run_id is None else when.get((run_id, ordinal), when.get((run_id, None)))
         yield Problem(check.check, check.answer, text, run_id, ordinal, at, f"{check.check}-{number}")
 
 
