@@ -10,6 +10,7 @@ from chaos.history import History
 from chaos.verdict import CheckResult
 
 _WORD = re.compile(r"[^\s,;()]+")
+_ORDINAL = re.compile(r":\d+(?=:|$)")
 
 
 @dataclass(frozen=True)
@@ -38,11 +39,18 @@ class Problem:
 
 
 def pieces(text: str, run_ids: Iterable[str]) -> list[Piece]:
-    """The text in pieces, each name of a known run or of its operation one of its own."""
+    """The text in pieces, each name of a known run or of its operation one of its own.
+
+    A run's id may hold anything: at the beginning of the text, where checkers put what it is of, it is found whole.
+    """
     known = set(run_ids)
     found: list[Piece] = []
     done = 0
-    for word in _WORD.finditer(text):
+    if led := next((run_id for run_id in known if text.startswith(f"{run_id}:")), None):
+        ordinal = _ORDINAL.match(text, len(led))
+        done = ordinal.end() if ordinal else len(led)
+        found.append(Piece(text[:done], text[:done]))
+    for word in _WORD.finditer(text, done):
         name = word.group().rstrip(":.")
         if _parts(name, known) is not None:
             found += [Piece(text[done : word.start()]), Piece(name, name)]

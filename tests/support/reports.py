@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-from chaos.history import History
+from chaos.history import History, Record
 from chaos.report import verdict_of, write_report
-from tests.support.histories import FAULT_AT, LOST_PID, attempt, region_loss, run_id
+from tests.support.histories import FAULT_AT, RUNS, attempt, region_loss, run_id
 
 
 def twice_executed() -> History:
@@ -24,24 +25,24 @@ def twice_executed() -> History:
 
 
 def of_many_runs(runs: int) -> History:
-    """The good history with so many runs in flight, each shifted a little."""
+    """The good history with so many runs in flight, which go on one after the other."""
     history = region_loss()
-    assert history.attempts is not None
-    assert history.effects is not None
-    assert history.workflows is not None
-    shapes = [run_id(number) for number in range(6)]
-    made = History(experiment="region-loss", faults=history.faults, events=history.events, bounds=history.bounds)
+    made = History(experiment=history.experiment, faults=history.faults, events=history.events, bounds=history.bounds)
     made.attempts, made.effects, made.workflows = [], [], []
     for number in range(runs):
-        shape, name, late = shapes[number % 6], f"run-{number:04}", (number % 97) * 0.03
-        changes = {"run_id": name}
-        made.operations += [one.model_copy(update=changes) for one in history.operations if one.run_id == shape]
-        made.effects += [one.model_copy(update=changes) for one in history.effects if one.run_id == shape]
-        made.workflows += [one.model_copy(update=changes) for one in history.workflows if one.run_id == shape]
-        for one in history.attempts:
+        shape, name, late = run_id(number % RUNS), f"run-{number:04}", (number % 97) * 0.03
+
+        def moved(record: Record, name: str = name, late: float = late) -> dict[str, Any]:
+            at = getattr(record, "at", None)
+            return {"run_id": name} if at is None else {"run_id": name, "at": at + late * (at > FAULT_AT)}
+
+        made.operations += [one.model_copy(update=moved(one)) for one in history.operations if one.run_id == shape]
+        made.effects += [one.model_copy(update=moved(one)) for one in history.effects or [] if one.run_id == shape]
+        made.attempts += [one.model_copy(update=moved(one)) for one in history.attempts or [] if one.run_id == shape]
+        for one in history.workflows or []:
             if one.run_id == shape:
-                at = one.at + (late if one.pid != LOST_PID else 0.0)
-                made.attempts.append(one.model_copy(update={**changes, "at": at}))
+                items = [item.model_copy(update={"at": moved(item)["at"]}) for item in one.history or []]
+                made.workflows.append(one.model_copy(update={"run_id": name, "history": items}))
     return made
 
 
