@@ -74,6 +74,7 @@ def render(report: Report) -> str:
             for check in verdict.checks
         ],
         faults=[(fault, Source("faults", line)) for line, fault in enumerate(history.faults, 1)],
+        intrusions=[(one, Source("intrusions", line)) for line, one in enumerate(history.intrusions or [], 1)],
         files=list(_files(report.folder)),
         marks=MARKS,
         written=time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime()),

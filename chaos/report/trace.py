@@ -12,9 +12,8 @@ from math import inf
 
 from pydantic import JsonValue
 
-from chaos.checks.termination import TERMINAL
 from chaos.checks.writers import Execution, executions
-from chaos.history import AgentEvent, Attempt, Fault, History
+from chaos.history import TERMINAL, AgentEvent, Attempt, Fault, History
 from chaos.report.lanes import stretches
 from chaos.report.witness import Problem
 
@@ -44,7 +43,7 @@ def trace(history: History, problems: Sequence[Problem], rto: float | None = Non
 class _Trace:
     def __init__(self, history: History, done: Sequence[Execution], begin: float, end: float) -> None:
         self._history, self._done, self._begin, self._end = history, done, begin, end
-        seen = {one.region for one in done} | {event.region for event in history.events or []}
+        seen = {one.region for one in (*done, *(history.events or []), *(history.roles or []))}
         self._regions = sorted(seen | {"a", "b"})
         self._texts: dict[str, int] = {}
 
@@ -81,6 +80,7 @@ class _Trace:
                 self._ms(one.begin),
                 self._ms(one.end),
                 one.epoch,
+                self._text(one.file),
                 one.line,
             ]
             for one in found

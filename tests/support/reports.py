@@ -1,4 +1,4 @@
-"""Reports of histories by hand: a good one, one with an error of each kind, and one of many runs."""
+"""Reports of histories by hand: a good one, one with errors, and one of many runs."""
 
 from __future__ import annotations
 
@@ -7,20 +7,19 @@ from typing import Any
 
 from chaos.history import History, Record
 from chaos.report import verdict_of, write_report
-from tests.support.histories import FAULT_AT, RUNS, attempt, region_loss, run_id
+from tests.support.histories import FAULT_AT, RUNS, WORKER_PID, attempt, region_loss, run_id
 
 
 def twice_executed() -> History:
-    """A history whose second run executed again what had completed, while nobody could say of its fourth."""
+    """A history whose second run, and later its fourth, executed again what had completed."""
     history = region_loss()
     assert history.attempts is not None
-    assert history.workflows is not None
-    again = {"region": "b", "pid": 21, "epoch": 2}
-    history.attempts += [
-        attempt(run_id(2), 1, "started", FAULT_AT + 5.2, **again),
-        attempt(run_id(2), 1, "ended", FAULT_AT + 5.3, **again),
-    ]
-    history.workflows[4] = history.workflows[4].model_copy(update={"status": None})
+    again = {"region": "b", "pid": WORKER_PID, "epoch": 2}
+    for number, late in ((2, 5.2), (4, 5.6)):
+        history.attempts += [
+            attempt(run_id(number), 1, "started", FAULT_AT + late, **again),
+            attempt(run_id(number), 1, "ended", FAULT_AT + late + 0.1, **again),
+        ]
     return history
 
 

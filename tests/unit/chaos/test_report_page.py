@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from chaos.history import AgentEvent, Fault, History
+from chaos.history import AgentEvent, Fault, History, Intrusion, RoleSample
 from chaos.report import PAGE, Report, verdict_of, write_report
 from chaos.report.figures import Source, figures, phases, sources_of
 from chaos.report.lanes import stretches
@@ -139,7 +139,9 @@ def roles(history: History) -> list[tuple[str, str, float, float, int | None]]:
 
 
 def test_roles_follow_the_agents_and_end_where_a_region_is_lost() -> None:
-    assert roles(region_loss()) == [
+    history = region_loss()
+    history.roles = None
+    assert roles(history) == [
         ("a", "active", -1, 0, 1),
         ("a", "lost", 0, 11, 1),
         ("b", "unknown", -1, 4, None),
@@ -150,6 +152,7 @@ def test_roles_follow_the_agents_and_end_where_a_region_is_lost() -> None:
 
 def test_a_region_is_what_its_agent_says_that_it_had_been_and_starts_again() -> None:
     history = region_loss()
+    history.roles = None
     told = [
         {"region": "b", "at": FAULT_AT + 4, "event": "promoted", "epoch": 2},
         {"region": "b", "at": FAULT_AT + 4.3, "event": "role-changed", "from": "standby", "to": "active", "epoch": 2},
@@ -166,6 +169,45 @@ def test_a_region_is_what_its_agent_says_that_it_had_been_and_starts_again() -> 
         ("b", "activating", 4, 4.3, 2),
         ("b", "active", 4.3, 11, 2),
     ]
+
+
+def test_a_region_that_gives_no_answer_is_shown_so_until_it_gives_one() -> None:
+    history = region_loss()
+    history.faults, history.events = [], []
+    agents = ["active", "active", None, "active", None, None, None, "standby"]
+    history.roles = [
+        RoleSample(at=FAULT_AT + number, region="a", agent=agent, epoch=1 if agent else None)
+        for number, agent in enumerate(agents)
+    ]
+    history.roles.append(RoleSample(at=FAULT_AT + 5, region="b", agent="standby"))
+    history.attempts = [one for one in history.attempts or [] if one.region == "a"]
+    assert roles(history) == [
+        ("a", "active", -1, 4, 1),
+        ("a", "no answer", 4, 7, 1),
+        ("a", "standby", 7, 11, 1),
+        ("b", "unknown", -1, 5, None),
+        ("b", "standby", 5, 11, None),
+    ]
+
+
+def test_a_region_that_is_lost_gives_no_answer_and_stays_lost() -> None:
+    history = region_loss()
+    history.roles = [RoleSample(at=FAULT_AT + at, region="a") for at in (1, 2, 3)]
+    assert [role for region, role, *_ in roles(history) if region == "a"] == ["active", "lost"]
+
+
+def test_doors_that_were_tried_are_shown_with_what_they_answered(tmp_path: Path) -> None:
+    history = region_loss()
+    tried = {"name": "no-certificate", "door": "etcd of region a", "expected": "refused"}
+    history.intrusions = [
+        Intrusion(**tried, observed="handshake failed", refused=True),
+        Intrusion(**tried, observed="<b>200</b>", refused=False),
+    ]
+    text = report_of(history, tmp_path).read_text()
+    assert "</svg>refused</td>" in text
+    assert "</svg>let in</td>" in text
+    assert "&lt;b&gt;200&lt;/b&gt;" in text
+    assert "intrusions.jsonl:2" in text
 
 
 def test_every_figure_names_the_lines_that_it_came_from(tmp_path: Path) -> None:
@@ -251,16 +293,17 @@ def test_a_witness_is_taken_apart_at_the_runs_and_operations_that_it_names() -> 
 
 def test_errors_come_in_the_order_in_which_they_happened_before_what_is_unknown() -> None:
     history = twice_executed()
-    found = problems(verdict_of(history).checks, history)
-    assert (found[0].check, found[0].run_id, found[0].ordinal) == ("K5", run_id(2), 1)
-    assert found[0].at == FAULT_AT + 5.2
-    assert found[0].place == "K5-0"
-    assert {one.answer for one in found[1:]} == {"unknown"}
+    found = [one for one in problems(verdict_of(history).checks, history) if one.check == "K5"]
+    assert [(one.run_id, one.ordinal, one.at, one.place) for one in found] == [
+        (run_id(2), 1, FAULT_AT + 5.2, "K5-0"),
+        (run_id(4), 1, FAULT_AT + 5.6, "K5-1"),
+    ]
     checks = [
         CheckResult(check="K4", claim="", answer="invalid", witness=["epoch 3: two regions", f"{run_id(RUNS)}: late"]),
+        CheckResult(check="K2", claim="", answer="unknown", witness=[f"{run_id(1)}: unread"]),
         CheckResult(check="K1", claim="", answer="invalid", witness=[f"{run_id(0)}: lost"]),
     ]
-    assert [one.run_id for one in problems(checks, history)] == [run_id(0), run_id(RUNS), None]
+    assert [one.run_id for one in problems(checks, history)] == [run_id(0), run_id(RUNS), None, run_id(1)]
 
 
 def test_the_page_shows_the_verdict_first_and_names_every_operation_of_a_witness(tmp_path: Path) -> None:
