@@ -31,6 +31,9 @@
     run.words = [...new Set(words)].join("\n").toLowerCase();
   }
 
+  // What all ids begin with tells nothing where there is little room.
+  const prefix = Math.max(0, [...(runs.length ? runs[0].id : "")].findIndex((letter, place) => runs.some(run => run.id[place] !== letter)));
+
   // What is shown, and what of it is selected.
   const work = workSpan();
   const view = {from: work[0], to: work[1]};
@@ -363,7 +366,8 @@
       if (!run) return;
       label.style.top = `${row * ROW}px`;
       label.style.width = `${size.label - 8}px`;
-      if (label.textContent !== run.id) label.textContent = label.title = run.id;
+      label.title = run.id;
+      label.textContent = size.label < 150 ? run.id.slice(prefix) : run.id;
       label.id = `run-${row}`;
       label.className = run.problems.length ? "bad" : "";
       label.setAttribute("aria-selected", String(run === selected));
@@ -568,7 +572,7 @@
   }
 
   function tableOfSteps() {
-    return tableOf(["", "step", "at", "took", "line of attempts.jsonl"], selected.steps.map((step, number) => {
+    return tableOf(["", "step", "at", "took", "lines in attempts"], selected.steps.map((step, number) => {
       const row = make("tr", "", "go"), who = make("td", "", "wide"), from = make("td"), name = make("b", step.name);
       const again = selected.again.has(step.ordinal) && lastOf(selected, step.ordinal) === number;
       const more = [`${data.regions[step.region]}/${step.worker}, epoch ${step.epoch}`];
@@ -587,7 +591,7 @@
 
   function tableOfEffects() {
     if (!selected.effects.length) return make("p", "no effect in the ledger", "soft");
-    return tableOf(["effect", "key", "at", "line of effects.jsonl"], selected.effects.map(effect => {
+    return tableOf(["effect", "key", "at", "line in effects"], selected.effects.map(effect => {
       const row = make("tr"), from = make("td"), what = make("td");
       what.append(make("b", effect.kind), make("br"), make("span", effect.outcome, "soft"));
       from.append(source("effects", effect.line, true));
@@ -684,7 +688,7 @@
   bars.addEventListener("pointerleave", () => { tip.hidden = true; hovered = null; draw(); });
   for (const canvas of [bars, lanes]) canvas.addEventListener("dblclick", () => look(...work));
   labels.addEventListener("click", event => {
-    const run = byId.get(event.target.textContent);
+    const run = byId.get(event.target.title);
     if (run) select(run);
   });
   rows.addEventListener("scroll", draw);
