@@ -18,7 +18,7 @@ from infra.config import ConfigError
 from infra.state import state_directory
 from infra.toolchain import ToolchainError
 from loadtests.library.report import place_in
-from loadtests.tax.measure import FULL, QUICK, REPLICATIONS, ROUND_TRIPS, NotInForceError, Say, measure, merged
+from loadtests.tax.measure import FULL, QUICK, REPLICATIONS, ROUND_TRIPS, Cell, NotInForceError, Say, measure, merged
 from loadtests.tax.regions import Replication, regions
 from loadtests.tax.report import Results, show, write_report
 
@@ -41,22 +41,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     place = state_directory(options.state) / "benchmarks" / "tax"
     console = Console(stderr=True)
     say = _progress(console)
+    now: list[Cell] = []
     try:
-        before = [] if options.fresh else Results.load(place).cells
-        now = []
+        cells = [] if options.fresh else Results.load(place).cells
         if options.round_trip:
             say("making two regions")
             with regions(place / "deployment") as made:
                 scale = QUICK if options.quick else FULL
-                now = measure(made, options.round_trip, options.replication, scale, say)
+                for cell in measure(made, options.round_trip, options.replication, scale, say):
+                    now.append(cell)
+                    cells = merged(cells, [cell])
+                    write_report(place, cells)
             say("the regions are removed")
     except (Busy, ConfigError, DeploymentError, NotInForceError, OSError, ToolchainError, ValueError) as error:
         console.print(f"error: {error}", style="red", markup=False)
         return UNMEASURED
     except KeyboardInterrupt:
-        console.print("interrupted; nothing was written")
+        console.print("interrupted; what was measured until then is kept")
         return UNMEASURED
-    cells = merged(before, now)
     page = write_report(place, cells, options.page)
     if options.json:
         print((page.parent / "results.json").read_text(encoding="utf-8"), end="")

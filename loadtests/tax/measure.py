@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
@@ -59,22 +59,19 @@ class UnmeasurableError(Exception):
 
 def measure(
     regions: Regions, round_trips: Sequence[int], replications: Sequence[Replication], scale: Scale, say: Say
-) -> list[Cell]:
-    """Every cell, nearest first. What can't be measured says so, and the rest goes on."""
+) -> Iterator[Cell]:
+    """Every cell as soon as it is measured. What can't be measured says so, and the rest goes on."""
     warm_up(regions, say)
-    cells = [
-        Cell(round_trip_ms=apart, replication=kind, scale=scale, measured_at=time.time())
-        for apart in round_trips
-        for kind in replications
-    ]
-    for number, cell in enumerate(cells, 1):
-        say(f"{number} of {len(cells)}: {cell.round_trip_ms} ms, {cell.replication}")
+    asked = list(itertools.product(round_trips, replications))
+    for number, (apart, kind) in enumerate(asked, 1):
+        say(f"{number} of {len(asked)}: {apart} ms, {kind}")
+        cell = Cell(round_trip_ms=apart, replication=kind, scale=scale, measured_at=time.time())
         try:
             _measure(regions, cell, say)
         except (NotInForceError, UnmeasurableError, NotAnsweredError, httpx.HTTPError) as error:
             cell.missing = str(error)
             say(f"not measured: {error}")
-    return cells
+        yield cell
 
 
 def warm_up(regions: Regions, say: Say) -> None:

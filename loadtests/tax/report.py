@@ -25,10 +25,10 @@ WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 470, 330, 52, 112, 44, 46
 HEADER = (
     "round trip",
     "replication",
-    "ms per step: median (least to most)",
+    "ms per step",
     "against 0 ms",
-    "runs per second: median (least to most)",
-    "handshake seen",
+    "runs per second",
+    "handshake",
 )
 
 
@@ -65,7 +65,7 @@ def write_report(folder: Path, cells: Sequence[Cell], page: Path | None = None) 
 
 def show(console: Console, cells: Sequence[Cell]) -> None:
     """The cells as a table."""
-    table = Table(*HEADER, title="What durability costs, by the distance between the regions")
+    table = Table(*HEADER, title="What durability costs: median (least to most)")
     for row in _rows(cells):
         table.add_row(*row)
     console.print(table)

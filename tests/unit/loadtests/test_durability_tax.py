@@ -80,7 +80,7 @@ def said(line: str) -> None:
 
 def test_every_distance_is_measured_with_every_replication() -> None:
     placed = Placed()
-    cells = measure(placed, [0, 20], ["synchronous", "asynchronous"], SCALE, said)  # pyright: ignore[reportArgumentType]
+    cells = list(measure(placed, [0, 20], ["synchronous", "asynchronous"], SCALE, said))  # pyright: ignore[reportArgumentType]
     assert placed.set_to == [(0, "synchronous"), (0, "asynchronous"), (20, "synchronous"), (20, "asynchronous")]
     assert [len(cell.ms_per_step) for cell in cells] == [2, 2, 2, 2]
     assert cells[0].ms_per_step == pytest.approx([10.0, 10.0], abs=0.01)
@@ -90,7 +90,7 @@ def test_every_distance_is_measured_with_every_replication() -> None:
 
 
 def test_what_can_not_be_measured_says_why_and_the_rest_goes_on() -> None:
-    cells = measure(Placed(), [150, 0], ["synchronous"], SCALE, said)  # pyright: ignore[reportArgumentType]
+    cells = list(measure(Placed(), [150, 0], ["synchronous"], SCALE, said))  # pyright: ignore[reportArgumentType]
     assert [cell.missing for cell in cells] == ["it stayed near", None]
     assert cells[0].ms_per_step == []
 
@@ -212,9 +212,13 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
     def made(state: Path) -> Generator[None]:
         yield
 
-    def found(regions: None, apart: list[int], kinds: list[Replication], scale: Scale, say: object) -> list[Cell]:
+    def found(regions: None, apart: list[int], kinds: list[Replication], scale: Scale, say: object) -> Iterator[Cell]:
         calls.append((apart, kinds, scale))
-        return [one for one in CELLS if one.round_trip_ms in apart and one.replication in kinds]
+        for one in CELLS:
+            if one.round_trip_ms in apart and one.replication in kinds:
+                if one.replication == "asynchronous" and scale is command.QUICK:
+                    raise KeyboardInterrupt
+                yield one
 
     monkeypatch.setattr(command, "regions", made)
     monkeypatch.setattr(command, "measure", found)
@@ -223,7 +227,7 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[object, ...]]:
 
 def test_the_whole_can_be_measured_in_pieces(tmp_path: Path, measured: list[tuple[object, ...]]) -> None:
     state = ["--state", str(tmp_path)]
-    assert command.main([*state, "--round-trip", "0", "--quick"]) == 0
+    assert command.main([*state, "--round-trip", "0"]) == 0
     assert command.main([*state, "--round-trip", "20", "--replication", "synchronous", "--json"]) == 0
     assert [call[:2] for call in measured] == [([0], ["synchronous", "asynchronous"]), ([20], ["synchronous"])]
     kept = Results.load(tmp_path / "benchmarks" / "tax").cells
@@ -231,6 +235,11 @@ def test_the_whole_can_be_measured_in_pieces(tmp_path: Path, measured: list[tupl
     assert command.main([*state, "--round-trip", "none"]) == 0
     assert command.main([*state, "--round-trip", "0", "--fresh"]) == 0
     assert Results.load(tmp_path / "benchmarks" / "tax").cells == CELLS[:2]
+
+
+def test_what_was_measured_before_an_interrupt_is_kept(tmp_path: Path, measured: list[tuple[object, ...]]) -> None:
+    assert command.main(["--state", str(tmp_path), "--round-trip", "0", "--quick"]) == 2
+    assert Results.load(tmp_path / "benchmarks" / "tax").cells == CELLS[:1]
 
 
 def test_programs_get_one_object(
