@@ -80,7 +80,7 @@ def compare(first: Report, second: Report) -> Comparison:
         ]
         + [
             _row(f"RPO {unit}", *(_text(getattr(side.recovery, f"rpo_{unit}")) for side in (one, other)))
-            for unit in ("events", "seconds")
+            for unit in ("events", "seconds", "tokens")
         ],
         checks=[_checked(name, checks[0].get(name), checks[1].get(name)) for name in names],
         counts=[

@@ -69,21 +69,24 @@ class Phase:
 
 def figures(report: Report) -> list[Figure]:
     """RTO, RPO and the load, in the order in which they are shown."""
-    found = report.verdict.recovery
-    lost = _whole("operations", "workflows")
-    told = [
-        Figure("RTO", _seconds(found.rto), "s", "from the fault to the first operation that goes on", _rto(report)),
-        Figure("RPO", _text(found.rpo_events), "runs lost", "acknowledged, and known to nobody afterwards", lost),
-        Figure("RPO", _seconds(found.rpo_seconds, 1), "s lost", "before the fault, of what was acknowledged", lost),
-        Figure("runs", str(report.verdict.runs), "accepted", "starts that were acknowledged", _whole("operations")),
-    ]
+    found, checks = report.verdict.recovery, {check.check: check for check in report.verdict.checks}
+    told = [Figure("RTO", _seconds(found.rto), "s", "from the fault to the first operation that goes on", _rto(report))]
     if found.moved:
-        last = f"{found.moved[-1]:.2f}"
         note = f"until the last of the crashed worker's {len(found.moved)} runs went on"
-        told.insert(1, Figure("all moved", last, "s", note, _whole("attempts")))
-    again = next((check.counts.get("tokens-again") for check in report.verdict.checks if check.check == "K13"), None)
-    note = "by models, for what a fault made them answer again"
-    return [*told[:-1], Figure("RPO", _text(again), "tokens again", note, _whole("attempts", "workflows")), told[-1]]
+        told.append(Figure("all moved", _seconds(found.moved[-1]), "s", note, _known(report, "faults", "attempts")))
+    lost = _known(report, "operations", "observations", "workflows")
+    again = checks["K13"].counts.get("tokens-again") if "K13" in checks else None
+    cost = _known(report, "attempts", "workflows")
+    return [
+        *told,
+        Figure("RPO", _text(found.rpo_events), "events lost", "starts and operations that a client was told of", lost),
+        Figure("RPO", _seconds(found.rpo_seconds, 1), "s lost", "before the fault, of what a client was told of", lost),
+        Figure("RPO", _text(found.rpo_tokens), "tokens lost", "of model requests that a client was told of", lost),
+        Figure("cost", _text(again), "tokens again", "spent twice, for requests that the fault met in hand", cost),
+        Figure(
+            "runs", str(report.verdict.runs), "accepted", "starts that were acknowledged", _known(report, "operations")
+        ),
+    ]
 
 
 def phases(history: History, recovery: Recovery) -> list[Phase]:
@@ -101,7 +104,8 @@ def phases(history: History, recovery: Recovery) -> list[Phase]:
 
 def sources_of(check: CheckResult, history: History) -> tuple[Source, ...]:
     """The files that a check counted in, of those that there are; none where the report does not know the check."""
-    return _whole(*(name for name in EVIDENCE.get(check.check, ()) if getattr(history, name) is not None))
+    names = EVIDENCE.get(check.check, ())
+    return tuple(Source(name) for name in names if getattr(history, name) is not None)
 
 
 def first_resumed(history: History, at: float) -> Source | None:
@@ -139,8 +143,8 @@ def _rto(report: Report) -> tuple[Source, ...]:
     return (Source("faults", line), ends) if ends else (Source("faults", line),)
 
 
-def _whole(*names: str) -> tuple[Source, ...]:
-    return tuple(Source(name) for name in names)
+def _known(report: Report, *names: str) -> tuple[Source, ...]:
+    return tuple(Source(name) for name in names if getattr(report.history, name) is not None)
 
 
 def _seconds(value: float | None, digits: int = 2) -> str | None:

@@ -145,8 +145,8 @@ def test_roles_follow_the_agents_and_end_where_a_region_is_lost() -> None:
         ("a", "active", -1, 0, 1),
         ("a", "lost", 0, 11, 1),
         ("b", "unknown", -1, 4, None),
-        ("b", "activating", 4, 4.3, None),
-        ("b", "active", 4.3, 11, None),
+        ("b", "activating", 4, 4.3, 2),
+        ("b", "active", 4.3, 11, 2),
     ]
 
 
@@ -232,7 +232,7 @@ def test_what_was_not_recorded_has_no_figure_and_no_source(tmp_path: Path) -> No
     made = report(history, tmp_path)
     assert [(one.value, one.sources) for one in figures(made)[:2]] == [
         (None, ()),
-        (None, (Source("operations"), Source("workflows"))),
+        (None, (Source("operations"), Source("observations"))),
     ]
     assert phases(made.history, made.verdict.recovery) == []
     assert sources_of(CheckResult(check="K1", claim="", answer="unknown"), history) == (Source("operations"),)
