@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -38,10 +38,11 @@ class ReportMissing(Exception):
 
 @dataclass(frozen=True)
 class Report:
-    """A report that is on disk. The history is read when it is asked for, for it is the large part."""
+    """A report in its folder. The history is read when it is asked for, unless it is at hand: it is the large part."""
 
     folder: Path
     verdict: Verdict
+    recorded: History | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def load(cls, folder: Path) -> Report:
@@ -55,13 +56,15 @@ class Report:
         except ValidationError as error:
             raise ReportMissing(
                 f"{folder / VERDICT} can't be read as a verdict ({error.error_count()} errors); "
-                f"`holdfast report judge {folder}` writes it again"
+                f"`holdfast report judge --write {folder}` writes it again"
             ) from error
         return cls(folder, verdict)
 
     @cached_property
     def history(self) -> History:
         """What was recorded. Raises ReportMissing."""
+        if self.recorded is not None:
+            return self.recorded
         try:
             return History.load(self.folder / HISTORY)
         except (OSError, ValidationError) as error:
@@ -69,8 +72,13 @@ class Report:
 
     @property
     def claim(self) -> str:
-        """What the experiment claims, in its own words."""
-        return claim_of(self.folder, self.verdict.experiment)
+        """What the experiment claims: its title, by the journal beside the verdict, else its name."""
+        try:
+            journal: Any = json.loads((self.folder / JOURNAL).read_bytes())
+            title = journal["experiment"]["title"]
+        except (OSError, ValueError, LookupError, TypeError):
+            return self.verdict.experiment
+        return title if isinstance(title, str) else self.verdict.experiment
 
 
 def verdict_of(history: History, planted: str | None = None) -> Verdict:
@@ -97,20 +105,9 @@ def write_report(folder: Path, history: History, verdict: Verdict) -> Path:
     if not (folder / HISTORY).exists():
         history.save(folder / HISTORY)
     (folder / VERDICT).write_text(verdict.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    report = Report(folder, verdict)
-    report.__dict__["history"] = history
+    report = Report(folder, verdict, history)
     (folder / JUNIT).write_text(as_junit([report]), encoding="utf-8")
     (folder / SUMMARY).write_text(as_markdown([report]), encoding="utf-8")
     path = folder / PAGE
     path.write_text(render(report), encoding="utf-8")
     return path
-
-
-def claim_of(folder: Path, experiment: str) -> str:
-    """The title of the experiment by the journal beside the verdict, else its name."""
-    try:
-        journal: Any = json.loads((folder / JOURNAL).read_bytes())
-        title = journal["experiment"]["title"]
-    except (OSError, ValueError, LookupError, TypeError):
-        return experiment
-    return title if isinstance(title, str) else experiment

@@ -196,6 +196,14 @@ def test_a_region_that_is_lost_gives_no_answer_and_stays_lost() -> None:
     assert [role for region, role, *_ in roles(history) if region == "a"] == ["active", "lost"]
 
 
+def test_a_fault_is_listed_with_how_long_it_lasted(tmp_path: Path) -> None:
+    history = region_loss()
+    history.faults = [history.faults[0], Fault(name="split", target="a-b", at=FAULT_AT + 1, until=FAULT_AT + 3.5)]
+    text = report_of(history, tmp_path).read_text()
+    assert "<td>region a</td><td>–</td>" in text
+    assert "<td>a-b</td><td>2.5 s</td>" in text
+
+
 def test_doors_that_were_tried_are_shown_with_what_they_answered(tmp_path: Path) -> None:
     history = region_loss()
     tried = {"name": "no-certificate", "door": "etcd of region a", "expected": "refused"}
