@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -48,6 +49,8 @@ class Cell(BaseModel):
     measured_at: float
     handshake_ms: float | None = None
     """What was seen of the distance: a TLS handshake over the link between the regions."""
+    load: float | None = None
+    """How many processes wanted a core in the last minute, on the average: far above the cores, others had a part."""
     ms_per_step: list[float] = Field(default_factory=list[float])
     runs_per_second: list[float] = Field(default_factory=list[float])
     missing: str | None = None
@@ -107,6 +110,7 @@ def _measure(regions: Regions, cell: Cell, say: Say) -> None:
         say(f"  {scale.burst_runs} runs of {scale.burst_steps} steps at once, {number + 1} of {scale.bursts}")
         seconds, _ = run_seconds(regions, scale.burst_runs, scale.burst_steps)
         cell.runs_per_second.append(scale.burst_runs / seconds)
+    cell.load = os.getloadavg()[0]
     if regions.epoch() != epoch:
         raise NotInForceError(f"the active region changed meanwhile: epoch {epoch}, then {regions.epoch()}")
 

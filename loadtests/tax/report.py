@@ -29,6 +29,7 @@ HEADER = (
     "against 0 ms",
     "runs per second",
     "handshake",
+    "load",
 )
 
 
@@ -93,7 +94,8 @@ def _rows(cells: Sequence[Cell]) -> list[list[str]]:
         more = f"{median(cell.ms_per_step) / base:.1f}×" if base and cell.ms_per_step else ""
         seen = "" if cell.handshake_ms is None else f"{cell.handshake_ms:.0f} ms"
         steps, runs = _spread(cell.ms_per_step, 1), _spread(cell.runs_per_second, 2)
-        found.append([f"{cell.round_trip_ms} ms", cell.replication, steps, more, runs, seen])
+        load = "" if cell.load is None else f"{cell.load:.0f}"
+        found.append([f"{cell.round_trip_ms} ms", cell.replication, steps, more, runs, seen, load])
     return found
 
 

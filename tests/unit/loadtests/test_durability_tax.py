@@ -86,6 +86,7 @@ def test_every_distance_is_measured_with_every_replication() -> None:
     assert cells[0].ms_per_step == pytest.approx([10.0, 10.0], abs=0.01)
     assert [len(cell.runs_per_second) for cell in cells] == [1, 1, 1, 1]
     assert (cells[3].handshake_ms, cells[3].missing) == (21.5, None)
+    assert all(cell.load is not None for cell in cells)
     assert list(placed.client.started.values())[:8] == [3] * 8
 
 
@@ -128,6 +129,7 @@ def cell(round_trip: int, replication: Replication, *steps: float, missing: str 
         scale=SCALE,
         measured_at=86_400.0 * (1 + round_trip),
         handshake_ms=round_trip + 2.4,
+        load=3.2,
         ms_per_step=list(steps),
         runs_per_second=rates,
         missing=missing,
@@ -156,9 +158,9 @@ def test_a_cell_that_is_measured_again_takes_the_place_of_the_older_one() -> Non
 def test_documentation_gets_medians_with_their_range_and_what_distance_costs() -> None:
     text = as_markdown(CELLS)
     assert text.startswith("Measured 1970-01-02 to 1970-01-22 on ")
-    assert "| 0 ms | synchronous | 22.0 (20.0 to 30.0) | 1.0× | 4.55 (3.33 to 5.00) | 2 ms |" in text
-    assert "| 20 ms | synchronous | 88.0 | 4.0× | 1.14 | 22 ms |" in text
-    assert "| 20 ms | asynchronous |  |  |  | 22 ms |" in text
+    assert "| 0 ms | synchronous | 22.0 (20.0 to 30.0) | 1.0× | 4.55 (3.33 to 5.00) | 2 ms | 3 |" in text
+    assert "| 20 ms | synchronous | 88.0 | 4.0× | 1.14 | 22 ms | 3 |" in text
+    assert "| 20 ms | asynchronous |  |  |  | 22 ms | 3 |" in text
     assert "- Not measured: 20 ms, asynchronous: the link <a-b> was gone" in text
     assert as_markdown([]).startswith("Measured never on ")
 
