@@ -75,7 +75,9 @@ def figures(report: Report) -> list[Figure]:
         note = f"until the last of the crashed worker's {len(found.moved)} runs went on"
         told.append(Figure("all moved", _seconds(found.moved[-1]), "s", note, _known(report, "faults", "attempts")))
     lost = _known(report, "operations", "observations", "workflows")
-    again = checks["K13"].counts.get("tokens-again") if "K13" in checks else None
+    cost_of = checks["K13"].counts if "K13" in checks else {}
+    # Where no tokens were recorded at all, none were counted, and not none spent.
+    again = cost_of.get("tokens-again") if cost_of.get("tokens") else None
     cost = _known(report, "attempts", "workflows")
     return [
         *told,

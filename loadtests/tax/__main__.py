@@ -25,7 +25,7 @@ from loadtests.tax.report import Results, show, write_report
 UNMEASURED = 2
 _EXAMPLES = """\
 examples:
-  make tax                                                       everything, about 12 minutes on 2 cores
+  make tax                                                       everything, 6 to 8 minutes on 2 cores
   python -m loadtests.tax --round-trip 0,20                      a piece; what was measured before is kept beside it
   python -m loadtests.tax --round-trip 150 --replication synchronous
   python -m loadtests.tax --quick --fresh                        a small run, and nothing of earlier ones
@@ -89,7 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="NAMES",
         help="synchronous, asynchronous [default: both]",
     )
-    parser.add_argument("--quick", action="store_true", help="small scale, a quarter of a minute for each figure")
+    parser.add_argument("--quick", action="store_true", help="small scale, about two minutes for everything")
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
     parser.add_argument(

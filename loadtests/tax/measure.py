@@ -36,7 +36,7 @@ class Scale(BaseModel):
     bursts: int
 
 
-FULL = Scale(single_steps=20, repeats=5, burst_runs=100, burst_steps=6, bursts=3)
+FULL = Scale(single_steps=20, repeats=3, burst_runs=50, burst_steps=6, bursts=2)
 QUICK = Scale(single_steps=5, repeats=2, burst_runs=10, burst_steps=3, bursts=1)
 
 

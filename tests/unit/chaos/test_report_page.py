@@ -256,9 +256,10 @@ def test_a_phase_whose_record_is_gone_is_shown_without_a_source() -> None:
 
 def test_tokens_that_were_spent_again_are_those_of_the_check_of_cost(tmp_path: Path) -> None:
     made = report(region_loss(), tmp_path)
-    cost = CheckResult(check="K13", claim="", answer="valid", counts={"tokens-again": 321})
+    cost = CheckResult(check="K13", claim="", answer="valid", counts={"tokens": 999, "tokens-again": 321})
+    unread = cost.model_copy(update={"counts": {"tokens": 0, "tokens-again": 0}})
     checks = [check for check in made.verdict.checks if check.check != "K13"]
-    for told, value in ((checks, None), ([*checks, cost], "321")):
+    for told, value in ((checks, None), ([*checks, cost], "321"), ([*checks, unread], None)):
         again = Report(tmp_path, made.verdict.model_copy(update={"checks": told}))
         assert next(one.value for one in figures(again) if one.unit == "tokens again") == value
 
