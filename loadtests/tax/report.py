@@ -54,9 +54,9 @@ def write_report(folder: Path, cells: Sequence[Cell], page: Path | None = None) 
     text, svg = as_markdown(cells), chart(cells)
     (folder / TEXT).write_text(text, encoding="utf-8")
     (folder / CHART).write_text(svg, encoding="utf-8")
-    html = _environment().get_template("report.html.jinja").render(
-        chart=svg, header=HEADER, rows=_rows(cells), missing=_missing(cells), measured=_when(cells), machine=machine()
-    )  # fmt: skip
+    measured = f"{_when(cells)} on {machine()}: {_scales(cells)}"
+    template = _environment().get_template("report.html.jinja")
+    html = template.render(chart=svg, header=HEADER, rows=_rows(cells), missing=_missing(cells), measured=measured)
     (folder / PAGE).write_text(html, encoding="utf-8")
     if page is not None:
         renew(page, text)
@@ -79,7 +79,7 @@ def as_markdown(cells: Sequence[Cell]) -> str:
     lines = [HEADER, ["---"] * len(HEADER), *_rows(cells)]
     grid = "\n".join("| " + " | ".join(line) + " |" for line in lines)
     missing = [f"- Not measured: {' '.join(line.split())}" for line in _missing(cells)]
-    return "\n\n".join([f"Measured {_when(cells)} on {machine()}.", grid, *missing]) + "\n"
+    return "\n\n".join([f"Measured {_when(cells)} on {machine()}: {_scales(cells)}.", grid, *missing]) + "\n"
 
 
 def machine() -> str:
@@ -112,6 +112,16 @@ def _missing(cells: Sequence[Cell]) -> list[str]:
 def _when(cells: Sequence[Cell]) -> str:
     days = sorted({time.strftime("%Y-%m-%d", time.gmtime(one.measured_at)) for one in cells})
     return " to ".join(dict.fromkeys([days[0], days[-1]])) if days else "never"
+
+
+def _scales(cells: Sequence[Cell]) -> str:
+    """How much was measured of a cell; of cells that were measured at several scales, each of them."""
+    told = [
+        f"one run of {scale.single_steps} steps {scale.repeats} times, "
+        f"{scale.burst_runs} runs of {scale.burst_steps} steps at once {scale.bursts} times"
+        for scale in (one.scale for one in cells)
+    ]
+    return "; or ".join(dict.fromkeys(told)) or "nothing"
 
 
 def _spread(samples: Sequence[float], digits: int) -> str:

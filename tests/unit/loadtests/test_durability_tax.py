@@ -158,6 +158,7 @@ def test_a_cell_that_is_measured_again_takes_the_place_of_the_older_one() -> Non
 def test_documentation_gets_medians_with_their_range_and_what_distance_costs() -> None:
     text = as_markdown(CELLS)
     assert text.startswith("Measured 1970-01-02 to 1970-01-22 on ")
+    assert ": one run of 4 steps 2 times, 3 runs of 2 steps at once 1 times.\n" in text
     assert "| 0 ms | synchronous | 22.0 (20.0 to 30.0) | 1.0× | 4.55 (3.33 to 5.00) | 2 ms | 3 |" in text
     assert "| 20 ms | synchronous | 88.0 | 4.0× | 1.14 | 22 ms | 3 |" in text
     assert "| 20 ms | asynchronous |  |  |  | 22 ms | 3 |" in text
