@@ -104,15 +104,14 @@
     canvas.getContext("2d").setTransform(ratio, 0, 0, ratio, 0, 0);
   }
 
-  const AXIS = 22, EVENT = 14;
+  const AXIS = 22, EVENT = 14, PLAIN = '11.5px system-ui, "DejaVu Sans", sans-serif', BOLD = `600 ${PLAIN}`;
   const eventRows = () => Math.min(4, Math.max(1, new Set(data.events.map(event => event[1])).size));
   const lanesHeight = () => AXIS + data.regions.length * LANE + (data.faults.length ? LANE : 0) + eventRows() * EVENT + DENSITY + 12;
 
   function drawLanes() {
     const to = lanes.getContext("2d"), height = lanesHeight();
     to.clearRect(0, 0, size.width, height);
-    to.font = "11.5px system-ui, sans-serif";
-    to.textBaseline = "middle";
+    to.font = PLAIN;
     for (const [instant, label] of ticks()) {
       line(to, x(instant), AXIS - 4, height, colours.line);
       write(to, label, x(instant), AXIS / 2, colours.soft, "center");
@@ -176,9 +175,10 @@
       to.stroke();
     }
     to.clip();
+    to.font = name === "active" ? BOLD : PLAIN;
     const ink = name === "active" ? colours.card : name === "standby" ? regionColour(region) : colours.soft;
     if (to.measureText(said).width < right - left - 12) write(to, said, left + 7, y + height / 2, ink, "left", name === "active");
-    else if (to.measureText(name).width < right - left - 8) write(to, name, left + 5, y + height / 2, ink, "left");
+    else if (to.measureText(name).width < right - left - 8) write(to, name, left + 5, y + height / 2, ink, "left", name === "active");
     to.restore();
   }
 
@@ -192,7 +192,8 @@
     line(to, left, y, height, colours.fault, 1.5);
     if (right !== null) line(to, right, y, height, colours.fault, 1, [4, 3]);
     const said = `${text(fault[0])}: ${text(fault[1])}${fault[4] ? "" : " (not proven)"}`;
-    const room = 12 + to.measureText(said).width;
+    to.font = BOLD;
+    const room = 14 + to.measureText(said).width;
     const place = until - left > room ? left + 7 : until + 6;
     if (place === left + 7) {
       to.fillStyle = colours.card;
@@ -222,6 +223,7 @@
   function drawEvents(to, y, height) {
     const used = Array(eventRows()).fill(-Infinity), seen = data.events.filter(event => x(event[2]) >= size.label && x(event[2]) <= size.width - PAD);
     for (const [region, , instant] of seen) line(to, x(instant), y, height, regionColour(region), 1, [2, 3]);
+    to.font = PLAIN;
     for (const [region, name, instant] of seen) {
       const left = x(instant), said = text(name), width = to.measureText(said).width + 12;
       const onLeft = left + width > size.width - PAD, begin = onLeft ? left - width : left;
@@ -270,7 +272,7 @@
       to.lineTo(tip + 5 * way, y + 4);
     }
     to.stroke();
-    to.font = '600 12px system-ui, "DejaVu Sans", sans-serif';
+    to.font = BOLD;
     const width = to.measureText(said).width;
     if (width + 40 > right - left) return;
     to.fillStyle = colours.card;
@@ -397,7 +399,7 @@
   }
 
   function write(to, said, left, y, colour, align, bold = false) {
-    to.font = `${bold ? "600 " : ""}11.5px system-ui, "DejaVu Sans", sans-serif`;
+    to.font = bold ? BOLD : PLAIN;
     to.fillStyle = colour;
     to.textAlign = align;
     to.textBaseline = "middle";

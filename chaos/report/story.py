@@ -21,10 +21,15 @@ def _done(report: Report) -> str:
 
 
 def _went_on(report: Report) -> str:
-    rto = report.verdict.recovery.rto
+    at, rto = report.history.fault_at, report.verdict.recovery.rto
+    if at is None:
+        return ""
     if rto is not None:
         return f", and the first went on {rto:.2f} s later"
-    return ", and none was seen to go on" if report.history.faults else ""
+    regions = {one.region for one in report.history.attempts or [] if one.phase == "started" and one.at > at}
+    return (
+        f", and work went on in region {' and '.join(sorted(regions))}" if regions else ", and none was seen to go on"
+    )
 
 
 def _outcome(report: Report) -> str:

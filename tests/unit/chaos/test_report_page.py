@@ -283,6 +283,12 @@ def test_a_sentence_tells_what_happened(tmp_path: Path) -> None:
     assert "could not be checked: the runs were not recorded; nor could K2, " in unsure
 
 
+def test_a_fault_that_moves_nothing_is_told_so(tmp_path: Path) -> None:
+    history = region_loss()
+    history.faults = [Fault(name="split", target="region a", at=FAULT_AT + 5.05, proven=True)]
+    assert ", and work went on in region b; " in happened(report(history, tmp_path))
+
+
 def test_a_sentence_about_nothing_claims_nothing(tmp_path: Path) -> None:
     made = report(History(experiment="x"), tmp_path)
     assert happened(made).startswith("No fault was injected; K1 (")
