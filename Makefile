@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 HOLDFAST := .venv/bin/holdfast
 
-.PHONY: help setup up status down drill test test-unit test-component test-bench bench bench-selftest lint format
+.PHONY: help setup up status down drill test test-unit test-component test-bench bench bench-selftest tax lint format
 
 help: ## Show what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: setup ## Measure what durability costs, beside other libraries (20 minute
 
 bench-selftest: setup ## Plant each bug, and show which checker catches it (half an hour)
 	@.venv/bin/python -m chaos.selftest
+
+tax: setup ## Measure what durability costs by the distance between the regions (results in .holdfast/benchmarks/tax)
+	@.venv/bin/python -m loadtests.tax
 
 lint: setup ## Check format, lint and types
 	@.venv/bin/ruff format --check . && .venv/bin/ruff check . && .venv/bin/pyright

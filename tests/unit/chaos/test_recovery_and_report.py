@@ -8,8 +8,8 @@ import pytest
 
 from chaos.history import Fault, History
 from chaos.recovery import recovery
-from chaos.report import PAGE, VERDICT, Verdict, timeline, verdict_of, write_report
-from tests.support.histories import FAULT_AT, LOST_PID, RUNS, attempt, region_loss, run_id
+from chaos.report import PAGE, VERDICT, Verdict, verdict_of, write_report
+from tests.support.histories import FAULT_AT, LOST_PID, attempt, region_loss, run_id
 
 pytestmark = pytest.mark.unit
 
@@ -83,36 +83,12 @@ def test_a_report_holds_everything_that_its_verdict_stands_on(tmp_path: Path) ->
     again = History.load(tmp_path / "history")
     assert verdict_of(again, "a-bug") == verdict
     text = page.read_text()
-    assert "VALID" in text.upper()
-    assert "5.00 s" in text
-    assert f"{run_id(4)}:3 in region b" in text
-    assert "http://" not in text.replace("http://www.w3.org", "")
+    assert "valid: region-loss" in text
+    assert "5.00 s later" in text
+    assert run_id(4) in text
 
 
 def test_a_missing_file_is_missing_evidence(tmp_path: Path) -> None:
     region_loss().save(tmp_path)
     (tmp_path / "effects.jsonl").unlink()
     assert History.load(tmp_path).effects is None
-
-
-def test_a_page_of_nothing_says_so(tmp_path: Path) -> None:
-    history = History(experiment="region-loss")
-    assert timeline(history) is None
-    assert verdict_of(history).answer == "unknown"
-    assert write_report(tmp_path, history, verdict_of(history)).exists()
-
-
-def test_the_timeline_shows_who_was_active_and_what_was_cut() -> None:
-    history = region_loss()
-    history.faults = [history.faults[0].model_copy(update={"killed": []})]
-    drawn = timeline(history)
-    assert drawn is not None
-    assert [bar.title for bar in drawn.roles] == ["region a active", "region b active"]
-    assert any(bar.kind == "ra cut" for bar in drawn.bars)
-    assert [mark.label for mark in drawn.marks] == [
-        "region-loss: region a",
-        "lease released",
-        "promoted",
-        "active",
-    ]
-    assert len(drawn.lanes) == RUNS + 1
