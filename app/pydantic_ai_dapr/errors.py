@@ -5,13 +5,23 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import suppress
+from typing import cast
 
 import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic_ai.exceptions import (
     AgentRunError,
     ModelAPIError,
+    ModelAuthenticationError,
+    ModelContextWindowExceededError,
     ModelHTTPError,
+    ModelNotFoundError,
+    ModelOverloadedError,
+    ModelQuotaExceededError,
+    ModelRateLimitError,
+    ModelRequestRejectedError,
+    ModelServerError,
+    ModelUnavailableError,
     UnexpectedModelBehavior,
     UsageLimitExceeded,
     UserError,
@@ -37,6 +47,22 @@ _BY_MESSAGE: dict[str, type[Exception]] = {
         PermissionError,
     )
 }
+
+_CATEGORIES = {
+    error.__name__: error
+    for error in (
+        ModelAuthenticationError,
+        ModelContextWindowExceededError,
+        ModelNotFoundError,
+        ModelOverloadedError,
+        ModelQuotaExceededError,
+        ModelRateLimitError,
+        ModelRequestRejectedError,
+        ModelServerError,
+        ModelUnavailableError,
+    )
+}
+"""What else an error of a model's server is, by its status or body."""
 
 
 _MAY_PASS = (ConnectionError, TimeoutError, asyncio.TimeoutError, httpx.TransportError, WorkflowUnavailableError)
@@ -101,15 +127,35 @@ def _to_value(error: BaseException) -> ErrorValue:
         )
     if isinstance(error, ModelAPIError):
         return ErrorValue(type=kind, message=error.message, retryable=True, model=error.model_name)
+    if isinstance(error, ExceptionGroup):
+        return _of_all(cast("ExceptionGroup[Exception]", error))
     retryable = isinstance(error, _MAY_PASS)
     module = None if kind in _BY_MESSAGE else type(error).__module__
     return ErrorValue(type=kind, message=str(error), retryable=retryable, module=module)
 
 
+def _of_all(group: ExceptionGroup[Exception]) -> ErrorValue:
+    """Several models failed, each for its own reason: it may pass where one of them may, and when the first may."""
+    each = [to_value(error) for error in group.exceptions]
+    waits = [one.retry_after or 0.0 for one in each if one.retryable]
+    return ErrorValue(
+        type=type(group).__name__,
+        message=f"{group.message}: {'; '.join(one.message for one in each)}",
+        retryable=bool(waits),
+        retry_after=min(waits, default=0.0) or None,
+        module=type(group).__module__,
+    )
+
+
 def rebuild(value: ErrorValue) -> Exception:
     """The exception that `value` was made from; `OperationFailedError` where its type isn't known here."""
-    if value.type == "ModelHTTPError" and value.status is not None:
-        return ModelHTTPError(value.status, value.model or "unknown", value.body)
+    if value.status is not None:
+        return ModelHTTPError.for_category(
+            _CATEGORIES.get(value.type),
+            status_code=value.status,
+            model_name=value.model or "unknown",
+            body=value.body,
+        )
     if value.type == "ModelAPIError":
         return ModelAPIError(value.model or "unknown", value.message)
     if known := _BY_MESSAGE.get(value.type):

@@ -6,7 +6,15 @@ import json
 
 import httpx
 import pytest
-from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai.exceptions import (
+    FallbackExceptionGroup,
+    ModelAPIError,
+    ModelHTTPError,
+    ModelRateLimitError,
+    ModelUnavailableError,
+    UnexpectedModelBehavior,
+    UsageLimitExceeded,
+)
 from pydantic_ai_dapr import OperationFailedError, Retry, WorkflowUnavailableError
 from pydantic_ai_dapr.errors import ErrorValue, judge, rebuild, to_value
 
@@ -38,6 +46,31 @@ def test_a_model_servers_error_keeps_status_model_and_body() -> None:
     again = rebuild(to_value(ModelHTTPError(529, "model-x", {"error": "overloaded"})))
     assert isinstance(again, ModelHTTPError)
     assert (again.status_code, again.model_name, again.body) == (529, "model-x", {"error": "overloaded"})
+
+
+@pytest.mark.parametrize(("status", "category"), [(429, ModelRateLimitError), (503, ModelUnavailableError)])
+def test_a_model_servers_error_comes_out_in_its_category(
+    status: int, category: type[ModelRateLimitError | ModelUnavailableError]
+) -> None:
+    error = ModelHTTPError.for_category(category, status_code=status, model_name="model-x")
+    again = rebuild(ErrorValue.model_validate_json(to_value(error).model_dump_json()))
+    assert isinstance(again, category)
+    assert isinstance(again, ModelHTTPError)
+    assert str(again) == str(error)
+
+
+def test_the_failure_of_every_model_may_pass_where_one_of_them_may_and_as_soon_as_that() -> None:
+    failures = [
+        ModelHTTPError(429, "model-x", None, headers={"retry-after": "7"}),
+        ModelHTTPError(503, "model-y", None, headers={"retry-after": "2"}),
+        ModelHTTPError(401, "model-z", None),
+    ]
+    value = to_value(FallbackExceptionGroup("All models failed", failures))
+    assert (value.retryable, value.retry_after) == (True, 2.0)
+    assert str(rebuild(value)).startswith("FallbackExceptionGroup: All models failed: status_code: 429")
+    assert not to_value(FallbackExceptionGroup("All models failed", failures[2:])).retryable
+    soon = [*failures, ModelAPIError("model-a", "the connection broke")]
+    assert to_value(FallbackExceptionGroup("All models failed", soon)).retry_after is None
 
 
 def test_a_body_that_is_no_json_is_kept_as_text() -> None:
