@@ -1,7 +1,7 @@
 """PydanticAI agents as Dapr workflows: crash-safe, resumed after the last completed model request or tool call."""
 
 from pydantic_ai_dapr.approvals import WaitForApproval
-from pydantic_ai_dapr.client import AgentRunClient
+from pydantic_ai_dapr.client import AgentRunClient, approval_event
 from pydantic_ai_dapr.context import current_operation
 from pydantic_ai_dapr.deploying import patched
 from pydantic_ai_dapr.durability import DaprDurability
@@ -67,6 +67,7 @@ __all__ = [
     "WaitForApproval",
     "WorkflowUnavailableError",
     "access_policy",
+    "approval_event",
     "current_operation",
     "declared",
     "patched",

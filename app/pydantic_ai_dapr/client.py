@@ -150,15 +150,18 @@ class AgentRunClient:
         approved: bool = True,
         override_args: dict[str, JsonValue] | None = None,
         message: str | None = None,
+        who: str | None = None,
     ) -> None:
         """Decide a tool call that waits for approval (`WaitForApproval`); the first decision counts.
 
         `override_args` replaces the arguments of an approved call, `message` is what the model is told of a denied
-        one. A decision that comes before the question is kept for it.
+        one, and `who` decided is kept in the history. A decision that comes before the question is kept for it.
         """
         value: dict[str, JsonValue] = {"kind": "tool-approved", "override_args": override_args}
         if not approved:
             value = {"kind": "tool-denied", "message": message or "The tool call was denied."}
+        if who is not None:
+            value["who"] = who
         self.hub.raise_event(run_id, approval_event(tool_call_id), value, self._timeout)
 
     def terminate(self, run_id: str) -> None:
