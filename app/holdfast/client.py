@@ -118,7 +118,7 @@ class RefusedError(NotAnsweredError):
 
 @dataclass(frozen=True)
 class Start:
-    """What became of a start, or of a decision: acknowledged (`ok`), `refused` for good, or `unknown`: it may have been accepted."""
+    """What became of a start or a decision: acknowledged (`ok`), `refused` for good, or `unknown`: it may count."""
 
     outcome: Literal["ok", "refused", "unknown"]
     region: str

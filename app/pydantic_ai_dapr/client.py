@@ -169,7 +169,8 @@ class AgentRunClient:
         self.hub.terminate(run_id, self._timeout)
 
     def purge(self, run_id: str) -> None:
-        """Remove an ended run from the state store, with what was kept beside its history."""
+        """Remove an ended run from the state store, with what was kept beside its history. Raises ValueError."""
+        self._demand_ended(run_id, "removed")
         self._journal.delete(run_id, self._events(run_id))
         self.hub.purge(run_id, self._timeout)
 
@@ -267,11 +268,11 @@ class AgentRunClient:
         """Close the connection."""
         self.hub.close()
 
-    def _demand_ended(self, run_id: str) -> None:
+    def _demand_ended(self, run_id: str, what: str = "run again") -> None:
         status = self.hub.status(run_id, self._timeout, payloads=False)
         if status is None or not status.is_terminal:
             state = status.status if status else "unknown"
-            raise ValueError(f"run {run_id} is {state}; only a run that has ended can be run again")
+            raise ValueError(f"run {run_id} is {state}; only a run that has ended can be {what}")
 
     def _answer(self, token: str, value: dict[str, JsonValue]) -> None:
         run_id, event = event_of(token)

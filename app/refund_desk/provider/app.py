@@ -12,9 +12,10 @@ from starlette.types import ASGIApp
 
 from refund_desk.provider import ProviderName
 from refund_desk.provider.completions import Request, completion
-from refund_desk.provider.conditions import Condition, Conditions, Provider
+from refund_desk.provider.conditions import OVERSIZE, Condition, Conditions, Provider
 
-MAX_BODY_BYTES = 4_000_000
+MAX_BODY_BYTES = 32_000_000
+"""A conversation is sent whole with each request, answers of `OVERSIZE` included."""
 
 
 def build_app(conditions: Conditions, token: str, control_token: str, latency_seconds: float = 0.0) -> ASGIApp:
@@ -41,7 +42,8 @@ def build_app(conditions: Conditions, token: str, control_token: str, latency_se
         if trouble == "hanging":
             return CutResponse(b"", sent=0)
         try:
-            body = json.dumps(completion(request, malformed=trouble == "malformed")).encode()
+            padding = OVERSIZE if trouble == "oversized" else 0
+            body = json.dumps(completion(request, malformed=trouble == "malformed", padding=padding)).encode()
         except ValueError as error:
             raise Problem(422, "invalid request", str(error)[:500]) from error
         if trouble == "cut":

@@ -60,8 +60,11 @@ def seen(messages: Sequence[Message]) -> Seen:
     )
 
 
-def completion(request: Request, *, malformed: bool = False) -> dict[str, JsonValue]:
-    """The answer; with `malformed`, the arguments of its tool calls end in the middle."""
+def completion(request: Request, *, malformed: bool = False, padding: int = 0) -> dict[str, JsonValue]:
+    """The answer; with `malformed`, the arguments of its tool calls end in the middle.
+
+    With `padding` it says that many characters beside its calls.
+    """
     calls = next_calls(seen(request.messages), OUTPUT_TOOL)
     asked = sum(len(one.content or "") for one in request.messages) // 4
     told = [_call(one, malformed) for one in calls]
@@ -75,7 +78,7 @@ def completion(request: Request, *, malformed: bool = False) -> dict[str, JsonVa
             {
                 "index": 0,
                 "finish_reason": "tool_calls",
-                "message": {"role": "assistant", "content": None, "tool_calls": told},
+                "message": {"role": "assistant", "content": "." * padding or None, "tool_calls": told},
             }
         ],
         "usage": {"prompt_tokens": asked, "completion_tokens": answered, "total_tokens": asked + answered},

@@ -10,9 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from refund_desk.provider import PROVIDERS, ProviderName
 
-Trouble = Literal["refusing", "failing", "hanging", "slow", "cut", "garbled", "malformed"]
+Trouble = Literal["refusing", "failing", "hanging", "slow", "cut", "garbled", "malformed", "oversized"]
 """`refusing`: 429. `failing`: 503. `hanging`: no answer. `slow`: a late one. `cut`: the connection ends in the middle
-of the answer. `garbled`: the answer ends in the middle of its JSON. `malformed`: a tool's arguments do."""
+of the answer. `garbled`: the answer ends in the middle of its JSON. `malformed`: a tool's arguments do.
+`oversized`: it has `OVERSIZE` characters beside its tool calls."""
+OVERSIZE = 5_000_000
 
 
 class Condition(BaseModel):
