@@ -44,8 +44,7 @@ def impostors(manifest: Manifest, region: str) -> list[Intrusion]:
     supervised = yaml.safe_load((site / "process-compose.yaml").read_text(encoding="utf-8"))
     honest = supervised["processes"][manifest.regions[region].sidecars[0]]
     with tempfile.TemporaryDirectory(prefix="holdfast-impostor-") as place:
-        folder = Path(place)
-        other = Authority(folder / "root").root.decode()
+        other = Authority(Path(place)).root.decode()
         every = (
             Impostor("a sidecar that claims another app-id", {"app-id": "somebody-else"}),
             Impostor("a sidecar without a token", {}, {"DAPR_SENTRY_TOKEN_FILE": None}),

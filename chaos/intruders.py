@@ -54,7 +54,7 @@ def strangers(manifest: Manifest) -> Iterator[list[Credentials]]:
             KeyPair(folder / "foreign.crt", folder / "foreign.key"),
             KeyPair(folder / "old.crt", folder / "old.key"),
         )
-        Authority(folder / "root").leaf(foreign, "holdfast client")
+        Authority(folder).leaf(foreign, "holdfast client")
         Authority(manifest.directory / "pki").leaf(old, "holdfast client")
         old.certificate.write_bytes(expired(old.certificate.read_bytes(), manifest.directory / "pki"))
         yield [
@@ -192,7 +192,8 @@ def _connect(
         with psycopg.connect(where) as connection:
             told, refused = f"answered {connection.execute('select 1').fetchone()}", False
     except psycopg.OperationalError as error:
-        told = str(error).strip().splitlines()[-1]
+        told = " ".join(str(error).split())
+        # Nobody at home is no refusal.
         refused = "Connection refused" not in told
     return Intrusion(name=name, door=door, expected="no session", observed=told[:300], refused=refused)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.client import HoldfastClient, NotAnsweredError
 
@@ -15,7 +16,7 @@ TRY_SECONDS = 60.0
 
 
 class Supervisors:
-    """Decides runs one after the other, until all are decided. Every try is recorded.
+    """Decides runs, each begun after the other, until all are decided. Every try is recorded.
 
     A decision without an answer is sent again, as a person would press the button again.
     """
@@ -52,9 +53,10 @@ class Supervisors:
             return list(self._signals)
 
     def _decide(self, calls: dict[str, str], pace: float) -> None:
-        for number, (run_id, call_id) in enumerate(calls.items()):
-            self._send(run_id, call_id, number % 3 != 2)
-            time.sleep(pace)
+        with ThreadPoolExecutor(max(1, len(calls))) as pool:
+            for number, (run_id, call_id) in enumerate(calls.items()):
+                pool.submit(self._send, run_id, call_id, number % 3 != 2)
+                time.sleep(pace)
 
     def _send(self, run_id: str, call_id: str, approved: bool) -> None:
         deadline = time.monotonic() + TRY_SECONDS
