@@ -51,18 +51,21 @@ class ProviderAddress(Protocol):
 
 
 def resolve_model(name: str, latency_seconds: float, provider: ProviderAddress | None = None) -> Model:
-    """The model of that name: one of the two above, or any that PydanticAI knows."""
+    """The model of that name: one of the two above, or any that PydanticAI knows.
+
+    Without a `provider`, the one that asks it can be made and not asked: a replay asks nothing.
+    """
     if name == DETERMINISTIC:
         return deterministic_model(latency_seconds)
-    if name == PROVIDED:
-        if provider is None:
-            raise ValueError(f"the model {PROVIDED} needs the address of its provider")
-        from openai import DefaultAsyncHttpxClient
+    if name != PROVIDED:
+        return infer_model(name)
+    from openai import DefaultAsyncHttpxClient
 
-        trust = ssl.create_default_context(cafile=str(provider.ca))
-        http = DefaultAsyncHttpxClient(verify=trust, timeout=REQUEST_SECONDS, trust_env=False)
-        return provided_model(http, provider.url, read_secret(provider.token_file))
-    return infer_model(name)
+    if provider is None:
+        return provided_model(DefaultAsyncHttpxClient(trust_env=False), "https://provider.invalid", "none")
+    trust = ssl.create_default_context(cafile=str(provider.ca))
+    http = DefaultAsyncHttpxClient(verify=trust, timeout=REQUEST_SECONDS, trust_env=False)
+    return provided_model(http, provider.url, read_secret(provider.token_file))
 
 
 def deterministic_model(latency_seconds: float = 0.0) -> Model:

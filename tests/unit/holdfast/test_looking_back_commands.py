@@ -20,7 +20,7 @@ from pydantic_ai_dapr import Export
 from refund_desk.agent import build_agent
 from refund_desk.effects import MemoryEffects
 from refund_desk.hosted import hosted
-from refund_desk.model import deterministic_model
+from refund_desk.model import DETERMINISTIC, deterministic_model
 from refund_desk.ticket import Ticket
 from service.api import build_app
 from starlette.types import Receive, Scope, Send
@@ -212,10 +212,10 @@ class TestReplay:
 
     def test_the_same_code_does_the_same_without_a_region(self, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(clients.httpx, "Client", lambda **_: pytest.fail("a region was asked"))
-        result = run("replay", file)
+        result = run("replay", file, "--model", DETERMINISTIC)
         assert result.exit_code == 0, result.output
         assert result.stdout.startswith("run-1: the code does the same, 16 actions over ")
-        assert told("replay", file)["ok"] is True
+        assert told("replay", file, "--model", DETERMINISTIC)["ok"] is True
 
     def test_the_first_difference_is_shown(self, deployment: Path) -> None:
         other = changed(refund(), b"ORD-10038", b"ORD-10039")

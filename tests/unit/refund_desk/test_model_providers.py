@@ -189,6 +189,5 @@ def test_health_needs_no_token(client: TestClient) -> None:
     assert client.get("/healthz", headers={"Authorization": ""}).json() == {"status": "ok"}
 
 
-def test_the_provided_model_needs_a_provider() -> None:
-    with pytest.raises(ValueError, match="needs the address of its provider"):
-        resolve_model(PROVIDED, 0.0)
+def test_the_provided_model_can_be_made_without_a_provider_for_a_replay() -> None:
+    assert resolve_model(PROVIDED, 0.0).model_name == "fallback:desk-first,desk-second"
