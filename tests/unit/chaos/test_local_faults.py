@@ -451,6 +451,11 @@ def test_a_target_says_what_it_can_and_why_it_can_not(target: LocalTarget) -> No
     assert target.can("clock") == "a local deployment offers no clock"  # type: ignore[arg-type]
 
 
+@pytest.fixture
+def place(tmp_path: Path) -> Manifest:
+    return manifest(tmp_path)
+
+
 def test_a_failover_by_hand_is_told_in_patronis_words(place: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[str, str]] = []
 
