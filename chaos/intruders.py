@@ -5,7 +5,10 @@ Nothing is changed by it: where a door stands open, only something harmless is a
 
 from __future__ import annotations
 
+import os
 import ssl
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,12 +21,15 @@ from psycopg.conninfo import make_conninfo
 
 from chaos.faults.local.certificates import expired
 from chaos.history import Intrusion
+from chaos.record import Ledger
 from infra.local.identity import Authority, KeyPair
 from infra.manifest import Manifest
 
 SECONDS = 4.0
 WRONG_TOKEN = "Bearer " + "x" * 43
 NO_HANDSHAKE = "no handshake"
+NOBODY = 65534
+_CONNECT = "import socket, sys; socket.socket(socket.AF_UNIX).connect(sys.argv[1]); print('connected')"
 
 
 @dataclass(frozen=True)
@@ -41,6 +47,7 @@ def intrusions(manifest: Manifest, active: str) -> list[Intrusion]:
             *_without_token(manifest, active),
             *_with_certificates(manifest, known),
             *_databases(manifest, known),
+            *_supervisors(manifest),
             *_stale(manifest, active),
         ]
 
@@ -114,16 +121,30 @@ def _databases(manifest: Manifest, known: list[Credentials]) -> Iterator[Intrusi
         yield _connect("caller without TLS", door, manifest, region.postgres_port, None, password, "disable")
 
 
+def _supervisors(manifest: Manifest) -> Iterator[Intrusion]:
+    """Another account of this machine; only root can be one."""
+    if os.geteuid() != 0:
+        return
+    for name, region in manifest.regions.items():
+        door = f"supervisor of region {name}"
+        command = ["setpriv", f"--reuid={NOBODY}", f"--regid={NOBODY}", "--clear-groups", "--"]
+        command += [sys.executable, "-c", _CONNECT, str(region.supervisor_socket)]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS * 5, check=False)
+        told = " ".join((answer.stdout + answer.stderr).split())[-200:]
+        refused = "PermissionError" in told
+        yield Intrusion(name="another account", door=door, expected="PermissionError", observed=told, refused=refused)
+
+
 def _stale(manifest: Manifest, active: str) -> Iterator[Intrusion]:
     """An effect of an epoch that is over, a key that is used for another effect, and a write to the standby."""
     token = manifest.payments_token_file.read_text(encoding="utf-8").strip()
     effect = {"ticket_id": "intruder", "order_id": "ORD-10001", "amount": "1.00", "currency": "EUR"}
+    ledger = Ledger(manifest)
+    known = ledger.effects() or []
+    ledger.close()
     with httpx.Client(verify=_trust(manifest, None), timeout=SECONDS, trust_env=False) as client:
-        known = client.get(
-            f"{manifest.payments.url}/ledger", params={"limit": 10_000}, headers={"Authorization": f"Bearer {token}"}
-        ).json()
-        newest = max((entry["epoch"] for entry in known), default=1)
-        used = next((entry["key"] for entry in known if entry["outcome"] == "applied"), None)
+        newest = max((effect.epoch for effect in known), default=1)
+        used = next((effect.key for effect in known if effect.outcome == "applied"), None)
         headers = {
             "Authorization": f"Bearer {token}",
             "Holdfast-Run": "intruder",

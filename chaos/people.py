@@ -35,9 +35,13 @@ COMMAND_SECONDS = 60.0
 
 
 def hold_runs(runs: int = 12, seconds: float = 120.0, within: float = 30.0, decided: bool = True) -> bool:
-    """Start runs that wait for a supervisor, each for `seconds`; all of them wait when this ends."""
+    """Start runs that wait for a supervisor, each for `seconds`; all of them wait when this ends.
+
+    Where nobody is to decide, they wait until their timers end it.
+    """
     session = current()
-    session.promised |= {"signals": runs} if decided else {"timers": runs}
+    if not decided:
+        session.promised["timers"] = runs
     return session.hold_runs(runs, seconds, within) == runs
 
 
@@ -46,6 +50,7 @@ def decide_held_runs(pace: float = 0.5) -> Told:
     session = current()
     assert session.supervisors is not None, "no run is held: hold some first"
     calls = session.supervisors.waiting(session.held)
+    session.promised["signals"] = len(calls)
     session.supervisors.decide(calls, pace)
     return {"to-decide": len(calls)}
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -273,3 +276,20 @@ def test_a_purge_is_refused_only_where_it_fails(
     found = sidecars.purge(place, "a", "run-1")
     assert [one.refused for one in found] == [False, True, False]
     assert "run-1 is running" in found[1].observed
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
+def test_another_account_is_refused_only_where_the_socket_says_so(place: Manifest) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o755)
+        regions = {}
+        with socket.socket(socket.AF_UNIX) as closed, socket.socket(socket.AF_UNIX) as opened:
+            for name, one, mode in (("a", closed, 0o755), ("b", opened, 0o777)):
+                path = Path(folder) / f"{name}.sock"
+                one.bind(str(path))
+                one.listen()
+                path.chmod(mode)
+                regions[name] = place.regions[name].model_copy(update={"supervisor_socket": path})
+            found = list(intruders._supervisors(place.model_copy(update={"regions": regions})))
+    assert [one.refused for one in found] == [True, False]
+    assert found[1].observed == "connected"

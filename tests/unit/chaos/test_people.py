@@ -95,6 +95,7 @@ def test_held_runs_wait_for_a_supervisor_and_are_decided_one_after_the_other(ses
     assert {one.outcome for one in signals} == {"ok"}
     assert {one.run_id for one in signals} == set(session.held)
     assert session.promised == {"signals": 3}
+    assert session.promised.get("timers") is None
 
 
 def test_runs_that_do_not_wait_in_time_are_told(session: Session, client: Client) -> None:
