@@ -281,7 +281,7 @@ def test_a_purge_is_refused_only_where_it_fails(
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another account")
 def test_another_account_is_refused_only_where_the_socket_says_so(place: Manifest) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        os.chmod(folder, 0o755)
+        Path(folder).chmod(0o755)
         regions = {}
         with socket.socket(socket.AF_UNIX) as closed, socket.socket(socket.AF_UNIX) as opened:
             for name, one, mode in (("a", closed, 0o755), ("b", opened, 0o777)):
