@@ -239,7 +239,7 @@ class Session:
         # Runs first: what a run did before it was looked at is then in everything that is read afterwards.
         workflows = record_workflows(self.client, ids)
         self.sampler.stop()
-        tampered = {fault.evidence.get("tampered") for fault in self.injected}
+        tampered = {str(fault.evidence.get("tampered")) for fault in self.injected}
         terminal = [one.run_id for one in workflows if one.status in TERMINAL and one.run_id not in tampered]
         ended = terminal[: evidence.EXPORTS]
         replays, proofs = evidence.gather(self.client, self.manifest, ended)
