@@ -24,6 +24,7 @@ from holdfast.progress import shown
 from rich.console import Console
 from rich.markup import escape
 
+from chaos import people as people  # before an experiment begins, so that no step of it takes the time
 from chaos import session as sessions
 from chaos.experiment import Experiment
 from chaos.plants import PLANTS, Plant

@@ -17,9 +17,10 @@ from chaos import evidence
 from chaos.faults import FAULTS, FaultKind, NotInjectedError, NotLiftedError, Place, Target, fault_named
 from chaos.faults.links import PLACES
 from chaos.faults.local import LocalTarget
-from chaos.history import TERMINAL, Bounds, Claim, Fault, History, in_doubt
+from chaos.history import TERMINAL, Bounds, Claim, Fault, History, Intrusion, in_doubt
 from chaos.record import Ledger, latest_attempts, record_attempts, record_events, record_workflows
 from chaos.sampling import Sampler
+from chaos.supervisors import Supervisors
 from chaos.workload import Workload
 from infra.doors import Doors, Unanswered
 from infra.local.errors import PartError
@@ -62,6 +63,10 @@ class Session:
         self.began = time.time()
         self.workload: Workload | None = None
         self.sampler = Sampler(manifest, self._ids)
+        self.held: list[str] = []
+        self.supervisors: Supervisors | None = None
+        self.intrusions: list[Intrusion] = []
+        self.promised: dict[str, int] = {}
 
     @classmethod
     def of_environment(cls) -> Session:
@@ -229,13 +234,16 @@ class Session:
 
     def record(self, experiment: str) -> History:
         """Everything that is known now."""
+        signals = self.supervisors.finish() if self.supervisors else None
         operations = self.workload.operations if self.workload else []
         ids = {operation.run_id for operation in operations}
         # Nobody looks at a run after it was recorded: what was seen then would be missing in the record.
         self.sampler.stop()
         # Runs first: what a run did before it was looked at is then in everything that is read afterwards.
         workflows = record_workflows(self.client, ids)
-        ended = [workflow.run_id for workflow in workflows if workflow.status in TERMINAL][: evidence.EXPORTS]
+        tampered = {str(fault.evidence.get("tampered")) for fault in self.injected}
+        terminal = [one.run_id for one in workflows if one.status in TERMINAL and one.run_id not in tampered]
+        ended = terminal[: evidence.EXPORTS]
         replays, proofs = evidence.gather(self.client, self.manifest, ended)
         return History(
             experiment=experiment,
@@ -246,6 +254,8 @@ class Session:
             events=record_events(self.manifest, self.began),
             faults=self.injected,
             claims=self.claims,
+            signals=signals,
+            intrusions=self.intrusions or None,
             observations=self.sampler.observations,
             roles=self.sampler.roles,
             replays=replays,
@@ -258,8 +268,25 @@ class Session:
                 roles=True,
                 replays=len(ended),
                 proofs=len(ended),
-            ),
+            ).model_copy(update=self.promised),
         )
+
+    def hold_runs(self, runs: int, seconds: float, within: float) -> int:
+        """Start runs that wait for a supervisor; returns how many do so, once all do or the time is over."""
+        assert self.workload is not None, "there is no load yet: begin it first"
+        held = self.workload.hold(runs, seconds)
+        self.held += held
+        self.supervisors = self.supervisors or Supervisors(self._load_client)
+        people, deadline = self.supervisors, time.monotonic() + within
+        while len(waiting := people.waiting(held)) < len(held) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return len(waiting)
+
+    def note(self, fault: Fault) -> Fault:
+        """Remember what somebody else than the target did."""
+        self.active_before = self.active_before or self.client.active_region()
+        self.injected.append(fault)
+        return fault
 
     def close(self) -> None:
         """End the load and the connections."""

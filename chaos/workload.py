@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from holdfast.client import HoldfastClient
+from pydantic import JsonValue
 from refund_desk import Ticket
 
 from chaos.history import ClientOperation
@@ -47,6 +48,20 @@ class Workload:
             for _ in range(runs):
                 pool.submit(self._start, next(self._numbers))
 
+    def hold(self, runs: int, seconds: float) -> list[str]:
+        """Start so many runs that wait for a supervisor, for `seconds` each; returns those that were accepted."""
+        with ThreadPoolExecutor(BURST_THREADS) as pool:
+            tried = list(pool.map(lambda _: self._start(next(self._numbers), seconds), range(runs)))
+        return [run_id for run_id in tried if run_id in self.accepted_ids()]
+
+    def everywhere(self, clients: Sequence[HoldfastClient], copies: int) -> str:
+        """Start one run `copies` times through each of these clients at once; returns its id."""
+        run_id, payload = self._named(next(self._numbers), None)
+        with ThreadPoolExecutor(len(clients) * copies) as pool:
+            for client in [*clients] * copies:
+                pool.submit(self._try, client, run_id, payload)
+        return run_id
+
     def stop(self) -> None:
         """Start no further run; returns when the last start has its answer. May be repeated."""
         self._stop.set()
@@ -73,25 +88,29 @@ class Workload:
         while not self._stop.wait(self._pace):
             self._start(next(self._numbers))
 
-    def _start(self, number: int) -> None:
-        ticket = self._tickets[number % len(self._tickets)]
-        run_id = run_id_of(self._prefix, number, ticket)
-        payload = ticket.model_dump(mode="json", exclude_none=True)
+    def _start(self, number: int, hold_seconds: float | None = None) -> str:
+        run_id, payload = self._named(number, hold_seconds)
         deadline = time.monotonic() + TRY_SECONDS
-        while True:
-            invoked = time.time()
-            answer = self._client.start(run_id, payload)
-            operation = ClientOperation(
-                run_id=run_id,
-                ticket=payload,
-                invoked_at=invoked,
-                answered_at=time.time(),
-                outcome=answer.outcome,
-                region=answer.region,
-                detail=answer.detail,
-            )
-            with self._lock:
-                self._operations.append(operation)
-            if answer.outcome != "unknown" or time.monotonic() > deadline:
-                return
+        while self._try(self._client, run_id, payload) == "unknown" and time.monotonic() < deadline:
             time.sleep(RETRY_SECONDS)
+        return run_id
+
+    def _named(self, number: int, hold_seconds: float | None) -> tuple[str, dict[str, JsonValue]]:
+        ticket = self._tickets[number % len(self._tickets)].model_copy(update={"hold_seconds": hold_seconds})
+        return run_id_of(self._prefix, number, ticket), ticket.model_dump(mode="json", exclude_none=True)
+
+    def _try(self, client: HoldfastClient, run_id: str, payload: dict[str, JsonValue]) -> str:
+        invoked = time.time()
+        answer = client.start(run_id, payload)
+        operation = ClientOperation(
+            run_id=run_id,
+            ticket=payload,
+            invoked_at=invoked,
+            answered_at=time.time(),
+            outcome=answer.outcome,
+            region=answer.region,
+            detail=answer.detail,
+        )
+        with self._lock:
+            self._operations.append(operation)
+        return answer.outcome

@@ -42,6 +42,10 @@ class Doors:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    def api_role(self, region: str) -> Mapping[str, Any]:
+        """What the region's API says of the region."""
+        return _answer(self._trusted, f"{self.manifest.regions[region].api}/v1/role")
+
     def agent_status(self, region: str) -> Mapping[str, Any]:
         """What the region's agent says on `/status`."""
         return _answer(self._trusted, f"{self.manifest.regions[region].agent}/status")
@@ -57,8 +61,14 @@ class Doors:
 
     def switch_over(self, region: str, leader: str, candidate: str, timeout: float) -> str:
         """Asks the region's Patroni to hand the lease on; answers with what it says when it is done."""
-        url = f"{self.manifest.regions[region].patroni}/switchover"
-        body = {"leader": leader, "candidate": candidate}
+        return self._move(region, "switchover", {"leader": leader, "candidate": candidate}, timeout)
+
+    def fail_over(self, region: str, candidate: str, timeout: float) -> str:
+        """Asks the region's Patroni to promote the candidate, whatever the leader is; as `switch_over`."""
+        return self._move(region, "failover", {"candidate": candidate}, timeout)
+
+    def _move(self, region: str, how: str, body: Mapping[str, str], timeout: float) -> str:
+        url = f"{self.manifest.regions[region].patroni}/{how}"
         try:
             response = self._certified.post(url, json=body, timeout=timeout)
         except httpx.HTTPError as error:

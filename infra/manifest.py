@@ -50,9 +50,10 @@ class Witness(_Part):
 
 
 class Payments(_Part):
-    """The world outside both regions."""
+    """The world outside both regions. `provider` is the simulated model provider, where there is one."""
 
     url: str
+    provider: str | None = None
 
 
 class Link(pydantic.BaseModel):
@@ -86,6 +87,7 @@ class Manifest(pydantic.BaseModel):
     ca: Path
     api_token_file: Path
     payments_token_file: Path
+    control_token_file: Path
     signer: str
     client_cert: Path
     client_key: Path

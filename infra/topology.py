@@ -46,7 +46,7 @@ class Settings:
     """Suspended runs that one worker keeps in memory."""
     agent: str = "refund_desk:hosted"
     """What the regions host, as `package.module:attribute`."""
-    model: str = "refund_desk:deterministic"
+    model: str = "refund_desk:provided"
     model_latency_seconds: float = 0.3
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Extra environment of the app's processes (workers, API, region agent, payments): a model's API key."""

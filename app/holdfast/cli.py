@@ -15,6 +15,7 @@ COMMANDS = {
     "status": ("holdfast.deploy:status", "Show regions, roles, replication and links."),
     "run": ("holdfast.runs:run", "Start durable agent runs from a file of tickets."),
     "runs": ("holdfast.runs:runs", "List runs, or show one with its steps."),
+    "approve": ("holdfast.approvals:approve", "Decide a tool call that a run waits for."),
     "rerun": ("holdfast.histories:rerun", "Run an ended run again, whole or from a step."),
     "export": ("holdfast.histories:export", "Write a run's whole history to a file."),
     "verify": ("holdfast.histories:verify", "Check the signatures of an exported history."),

@@ -78,6 +78,16 @@ class StepView(BaseModel):
     instance_id: str | None = None
 
 
+class WaitingView(BaseModel):
+    """A tool call that waits for a person's decision."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    tool_call_id: str
+    tool: str
+    arguments: JsonValue = None
+
+
 class _Page(BaseModel):
     model_config = ConfigDict(extra="ignore")
     runs: list[RunView]
@@ -108,7 +118,7 @@ class RefusedError(NotAnsweredError):
 
 @dataclass(frozen=True)
 class Start:
-    """What became of a start: acknowledged (`ok`), `refused` for good, or `unknown`: it may have been accepted."""
+    """What became of a start or a decision: acknowledged (`ok`), `refused` for good, or `unknown`: it may count."""
 
     outcome: Literal["ok", "refused", "unknown"]
     region: str
@@ -150,6 +160,15 @@ class HoldfastClient:
         """Try once to run an ended run again under `new_id`; `unknown` may be tried again without harm, as a start."""
         body: dict[str, JsonValue] = {"run_id": new_id, "from_step": from_step, "fresh": fresh}
         return self._post(f"{_path(run_id)}/rerun", body)
+
+    def approve(self, run_id: str, call_id: str, *, approved: bool, who: str, message: str | None = None) -> Start:
+        """Try once to decide a tool call that waits; `unknown` may be tried again without harm."""
+        body: dict[str, JsonValue] = {"tool_call_id": call_id, "approved": approved, "who": who, "message": message}
+        return self._post(f"{_path(run_id)}/approvals", body)
+
+    def waiting(self, run_id: str) -> list[WaitingView]:
+        """The tool calls of a run that wait for a decision. Raises NotAnsweredError."""
+        return _WAITING.validate_json(self._get(f"{_path(run_id)}/approvals"))
 
     def run(self, run_id: str) -> RunView | None:
         """A run, or None where none was accepted under that id. Raises NotAnsweredError."""
@@ -252,3 +271,4 @@ def _detail(response: httpx.Response) -> str:
 
 _HISTORY = TypeAdapter(list[HistoryView])
 _STEPS = TypeAdapter(list[StepView])
+_WAITING = TypeAdapter(list[WaitingView])

@@ -2,7 +2,7 @@
 
 from pydantic_ai_dapr.agents import DurableAgents
 from pydantic_ai_dapr.approvals import WaitForApproval
-from pydantic_ai_dapr.client import AgentRunClient
+from pydantic_ai_dapr.client import AgentRunClient, approval_event
 from pydantic_ai_dapr.context import current_operation
 from pydantic_ai_dapr.deploying import patched
 from pydantic_ai_dapr.durability import DaprDurability
@@ -71,6 +71,7 @@ __all__ = [
     "WaitForApproval",
     "WorkflowUnavailableError",
     "access_policy",
+    "approval_event",
     "current_operation",
     "declared",
     "patched",

@@ -155,15 +155,18 @@ class AgentRunClient:
         approved: bool = True,
         override_args: dict[str, JsonValue] | None = None,
         message: str | None = None,
+        who: str | None = None,
     ) -> None:
         """Decide a tool call that waits for approval (`WaitForApproval`); the first decision counts.
 
         `override_args` replaces the arguments of an approved call, `message` is what the model is told of a denied
-        one. A decision that comes before the question is kept for it.
+        one, and `who` decided is kept in the history. A decision that comes before the question is kept for it.
         """
         value: dict[str, JsonValue] = {"kind": "tool-approved", "override_args": override_args}
         if not approved:
             value = {"kind": "tool-denied", "message": message or "The tool call was denied."}
+        if who is not None:
+            value["who"] = who
         self.hub.raise_event(run_id, approval_event(tool_call_id), value, self._timeout)
 
     def terminate(self, run_id: str) -> None:
@@ -171,7 +174,8 @@ class AgentRunClient:
         self.hub.terminate(run_id, self._timeout)
 
     def purge(self, run_id: str) -> None:
-        """Remove an ended run from the state store, with what was kept beside its history."""
+        """Remove an ended run from the state store, with what was kept beside its history. Raises ValueError."""
+        self._demand_ended(run_id, "removed")
         self._journal.delete(run_id, self._events(run_id))
         self.hub.purge(run_id, self._timeout)
 
@@ -269,11 +273,11 @@ class AgentRunClient:
         """Close the connection."""
         self.hub.close()
 
-    def _demand_ended(self, run_id: str) -> None:
+    def _demand_ended(self, run_id: str, what: str = "run again") -> None:
         status = self.hub.status(run_id, self._timeout, payloads=False)
         if status is None or not status.is_terminal:
             state = status.status if status else "unknown"
-            raise ValueError(f"run {run_id} is {state}; only a run that has ended can be run again")
+            raise ValueError(f"run {run_id} is {state}; only a run that has ended can be {what}")
 
     def _answer(self, token: str, value: dict[str, JsonValue]) -> None:
         run_id, event = event_of(token)

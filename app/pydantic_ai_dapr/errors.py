@@ -11,8 +11,18 @@ import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue
 from pydantic_ai.exceptions import (
     AgentRunError,
+    FallbackExceptionGroup,
     ModelAPIError,
+    ModelAuthenticationError,
+    ModelContextWindowExceededError,
     ModelHTTPError,
+    ModelNotFoundError,
+    ModelOverloadedError,
+    ModelQuotaExceededError,
+    ModelRateLimitError,
+    ModelRequestRejectedError,
+    ModelServerError,
+    ModelUnavailableError,
     UnexpectedModelBehavior,
     UsageLimitExceeded,
     UserError,
@@ -38,6 +48,22 @@ _BY_MESSAGE: dict[str, type[Exception]] = {
         PermissionError,
     )
 }
+
+_CATEGORIES = {
+    error.__name__: error
+    for error in (
+        ModelAuthenticationError,
+        ModelContextWindowExceededError,
+        ModelNotFoundError,
+        ModelOverloadedError,
+        ModelQuotaExceededError,
+        ModelRateLimitError,
+        ModelRequestRejectedError,
+        ModelServerError,
+        ModelUnavailableError,
+    )
+}
+"""What else an error of a model's server is, by its status or body."""
 
 
 _MAY_PASS = (ConnectionError, TimeoutError, asyncio.TimeoutError, httpx.TransportError, WorkflowUnavailableError)
@@ -105,21 +131,36 @@ def _to_value(error: BaseException) -> ErrorValue:
     if isinstance(error, ModelAPIError):
         return ErrorValue(type=kind, message=error.message, retryable=True, model=error.model_name)
     if isinstance(error, ExceptionGroup):
-        group = cast("ExceptionGroup[Exception]", error)
-        inner = tuple(to_value(one) for one in group.exceptions)
-        may_pass = all(one.retryable for one in inner)
-        return ErrorValue(
-            type=kind, message=group.message, retryable=may_pass, module=type(group).__module__, errors=inner
-        )
+        return _of_all(cast("ExceptionGroup[Exception]", error))
     retryable = isinstance(error, _MAY_PASS)
     module = None if kind in _BY_MESSAGE else type(error).__module__
     return ErrorValue(type=kind, message=str(error), retryable=retryable, module=module)
 
 
+def _of_all(group: ExceptionGroup[Exception]) -> ErrorValue:
+    """What failed together may pass where all of it may; of models in each other's place, where one may."""
+    each = tuple(to_value(error) for error in group.exceptions)
+    waits = [one.retry_after or 0.0 for one in each if one.retryable]
+    alternatives = isinstance(group, FallbackExceptionGroup)
+    return ErrorValue(
+        type=type(group).__name__,
+        message=group.message,
+        retryable=bool(waits) if alternatives else len(waits) == len(each),
+        retry_after=(min if alternatives else max)(waits, default=0.0) or None,
+        module=type(group).__module__,
+        errors=each,
+    )
+
+
 def rebuild(value: ErrorValue) -> Exception:
     """The exception that `value` was made from; `OperationFailedError` where its type isn't known here."""
-    if value.type == "ModelHTTPError" and value.status is not None:
-        return ModelHTTPError(value.status, value.model or "unknown", value.body)
+    if value.status is not None:
+        return ModelHTTPError.for_category(
+            _CATEGORIES.get(value.type),
+            status_code=value.status,
+            model_name=value.model or "unknown",
+            body=value.body,
+        )
     if value.type == "ModelAPIError":
         return ModelAPIError(value.model or "unknown", value.message)
     if known := _BY_MESSAGE.get(value.type):

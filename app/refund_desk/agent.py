@@ -6,22 +6,30 @@ from typing import Literal
 
 from pydantic import JsonValue
 from pydantic_ai import Agent, ModelRetry, RunContext
+from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.models import Model
 from pydantic_ai_dapr import DaprDurability
 
 from refund_desk import catalogue
 from refund_desk.catalogue import Order, Policy, Quote
 from refund_desk.effects import Effects
-from refund_desk.ticket import Decision, DeskDeps, Money, Reason
+from refund_desk.supervisor import WaitForSupervisor
+from refund_desk.ticket import RELEASED, Decision, DeskDeps, Money, Reason
 
 INSTRUCTIONS = """\
 You decide refund tickets of an online shop. Look up the order and the customer's history, then the policy for
-the customer's reason, then quote the refund. Where the quote needs approval, request it; otherwise leave a note
-with your reasoning. Refund what was quoted and nothing else, notify the customer, and return the decision."""
+the customer's reason, then quote the refund. Where the ticket is held, wait for a supervisor. Where the quote
+needs approval, request it; otherwise leave a note with your reasoning. Refund what was quoted and nothing else,
+notify the customer, and return the decision."""
 
 
-def build_agent(model: Model | str, effects: Effects) -> Agent[DeskDeps, Decision]:
-    """The refund desk on `model`; what it does to the world goes through `effects`."""
+def build_agent(
+    model: Model | str, effects: Effects, supervisor: AbstractCapability[DeskDeps] | None = None
+) -> Agent[DeskDeps, Decision]:
+    """The refund desk on `model`; what it does to the world goes through `effects`.
+
+    `supervisor` decides held tickets; by default a person does, while the run waits.
+    """
     agent = Agent(
         model,
         name="refund-desk",
@@ -30,7 +38,7 @@ def build_agent(model: Model | str, effects: Effects) -> Agent[DeskDeps, Decisio
         instructions=INSTRUCTIONS,
         retries=2,
         defer_model_check=True,
-        capabilities=[DaprDurability()],
+        capabilities=[supervisor or WaitForSupervisor(), DaprDurability()],
     )
 
     @agent.tool_plain
@@ -52,6 +60,11 @@ def build_agent(model: Model | str, effects: Effects) -> Agent[DeskDeps, Decisio
     def quote_refund(ctx: RunContext[DeskDeps], order_id: str, reason: Reason) -> Quote:  # pyright: ignore[reportUnusedFunction]
         """What the policy allows for an order and a reason."""
         return catalogue.quote(catalogue.orders().get(order_id), ctx.deps.customer, catalogue.policy(reason))
+
+    @agent.tool_plain(requires_approval=True)
+    def await_supervisor(order_id: str, amount: Money) -> str:  # pyright: ignore[reportUnusedFunction]
+        """Wait until a supervisor has released a held ticket."""
+        return RELEASED
 
     @agent.tool
     async def request_approval(  # pyright: ignore[reportUnusedFunction]

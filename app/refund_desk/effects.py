@@ -29,8 +29,17 @@ class Effects(Protocol):
 
 
 @dataclass(frozen=True)
+class ServiceAddress:
+    """Where a service of the outside world is, and the file with its token."""
+
+    url: str
+    ca: Path
+    token_file: Path
+
+
+@dataclass(frozen=True)
 class EffectsConfig:
-    """Where the payments service is, and on whose behalf effects are sent."""
+    """Where the payments service is, on whose behalf effects are sent, and where the model's provider is."""
 
     url: str
     ca: Path
@@ -38,6 +47,7 @@ class EffectsConfig:
     region: str
     epoch: int
     worker: str
+    model_provider: ServiceAddress | None = None
 
 
 @dataclass

@@ -30,12 +30,14 @@ class HostedDesk:
         from refund_desk.effects import HttpEffects
         from refund_desk.model import resolve_model
 
-        return build_agent(resolve_model(model, model_latency_seconds), HttpEffects(effects))
+        found = resolve_model(model, model_latency_seconds, effects.model_provider)
+        return build_agent(found, HttpEffects(effects))
 
     def warm_up(self) -> None:
         """Import what `build_agent` needs, so that building takes no time later."""
         importlib.import_module("refund_desk.agent")
         importlib.import_module("refund_desk.model")
+        importlib.import_module("pydantic_ai.models.openai")
 
     def prompt(self, ticket: Ticket) -> str:
         """The user prompt of a run on `ticket`."""
@@ -43,7 +45,7 @@ class HostedDesk:
 
     def deps(self, ticket: Ticket) -> DeskDeps:
         """The typed dependencies of a run on `ticket`."""
-        return DeskDeps(ticket_id=ticket.ticket_id, customer=ticket.customer)
+        return DeskDeps(ticket_id=ticket.ticket_id, customer=ticket.customer, hold_seconds=ticket.hold_seconds)
 
 
 hosted = HostedDesk()

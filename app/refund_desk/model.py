@@ -1,17 +1,20 @@
-"""A model that needs no key and no network: it reads the ticket and the tools' answers, and decides by rules.
+"""The desk's models: one in the worker that needs no key and no network, one asked over HTTPS, or any other.
 
-It stands where a language model would, so that a deployment can be tried and tested anywhere. Its answers are a
-function of the messages alone.
+The first two answer by the same script; they stand where a language model would, so that a deployment can be tried
+and tested anywhere.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
+import ssl
 from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
-from pydantic import TypeAdapter
+from pydantic import JsonValue, TypeAdapter
 from pydantic_ai.messages import (
+    ERROR_OUTCOMES,
     ModelMessage,
     ModelRequest,
     ModelResponse,
@@ -21,109 +24,94 @@ from pydantic_ai.messages import (
 )
 from pydantic_ai.models import Model, infer_model
 from pydantic_ai.models.function import AgentInfo, FunctionModel
+from serving import read_secret
 
-from refund_desk.catalogue import Order, Quote
-from refund_desk.ticket import Reason
+from refund_desk.provider import PROVIDERS
+from refund_desk.script import Seen, next_calls
+
+if TYPE_CHECKING:
+    import httpx2
 
 DETERMINISTIC = "refund_desk:deterministic"
-
-# The first group with a word in the ticket wins; the words are those that customers of this shop write.
-_REASONS: tuple[tuple[Reason, str], ...] = (
-    ("duplicate-charge", r"twice|double|duplicate|doppelt|deux fois|dos veces|two charges"),
-    ("wrong-item", r"wrong|different (colou?r|size|item)|instead of|falsch|mauvais|equivocad"),
-    (
-        "damaged",
-        r"broke|crack|damag|defect|shatter|leak|stopped working|dead|kaputt|cass[ée]|roto|torn|scratch",
-    ),
-    (
-        "late",
-        r"late|still waiting|not arrived|hasn't arrived|never arrived|delay|where is|verspätet|retard|tarde",
-    ),
-    (
-        "changed-mind",
-        r"changed my mind|don't need|no longer need|too (big|small)|doesn't (fit|suit)|return it|gift",
-    ),
-)
-_ORDER = re.compile(r"\b(ORD-\d{4,})\b")
-_order_or_none = TypeAdapter(Order | None)
+PROVIDED = "refund_desk:provided"
+REQUEST_SECONDS = 10.0
+"""After which a request to a provider is given up."""
+_plain: TypeAdapter[JsonValue] = TypeAdapter(JsonValue)
 
 
-def resolve_model(name: str, latency_seconds: float) -> Model:
-    """The model of that name: `refund_desk:deterministic`, or any name that PydanticAI knows."""
-    return deterministic_model(latency_seconds) if name == DETERMINISTIC else infer_model(name)
+class ProviderAddress(Protocol):
+    """Where the simulated providers are, and the file with their key."""
+
+    @property
+    def url(self) -> str: ...
+    @property
+    def ca(self) -> Path: ...
+    @property
+    def token_file(self) -> Path: ...
+
+
+def resolve_model(name: str, latency_seconds: float, provider: ProviderAddress | None = None) -> Model:
+    """The model of that name: one of the two above, or any that PydanticAI knows.
+
+    Without a `provider`, the one that asks it can be made and not asked: a replay asks nothing.
+    """
+    if name == DETERMINISTIC:
+        return deterministic_model(latency_seconds)
+    if name != PROVIDED:
+        return infer_model(name)
+    from openai import DefaultAsyncHttpxClient
+
+    if provider is None:
+        return provided_model(DefaultAsyncHttpxClient(trust_env=False), "https://provider.invalid", "none")
+    trust = ssl.create_default_context(cafile=str(provider.ca))
+    http = DefaultAsyncHttpxClient(verify=trust, timeout=REQUEST_SECONDS, trust_env=False)
+    return provided_model(http, provider.url, read_secret(provider.token_file))
 
 
 def deterministic_model(latency_seconds: float = 0.0) -> Model:
-    """The rule-based model; each request takes `latency_seconds`, as a real one would take time."""
+    """The script itself; each request takes `latency_seconds`, as a real one would take time."""
 
     async def respond(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
         await asyncio.sleep(latency_seconds)
-        return ModelResponse(parts=list(_next_calls(messages, info.output_tools[0].name)))
+        calls = next_calls(_seen(messages), info.output_tools[0].name)
+        return ModelResponse([ToolCallPart(one.tool, one.arguments, tool_call_id=one.call_id) for one in calls])
 
     return FunctionModel(respond, model_name="deterministic")
 
 
-def read_reason(text: str) -> Reason:
-    """The reason that a ticket's words give."""
-    lowered = text.lower()
-    for reason, words in _REASONS:
-        if re.search(words, lowered):
-            return reason
-    return "other"
+def provided_model(http: httpx2.AsyncClient, url: str, key: str) -> Model:
+    """The first simulated provider through PydanticAI's OpenAI client, and the second where the first fails.
+
+    A request is tried once: to try again is the workflow's matter.
+    """
+    from openai import AsyncOpenAI
+    from pydantic_ai.models.fallback import FallbackModel
+    from pydantic_ai.models.openai import OpenAIChatModel
+    from pydantic_ai.providers.openai import OpenAIProvider
+
+    def model(name: str) -> Model:
+        client = AsyncOpenAI(
+            base_url=f"{url}/{name}/v1", api_key=key, http_client=http, max_retries=0, timeout=http.timeout
+        )
+        return OpenAIChatModel(f"desk-{name}", provider=OpenAIProvider(openai_client=client))
+
+    return FallbackModel(*map(model, PROVIDERS))
 
 
-def _next_calls(messages: Sequence[ModelMessage], output_tool: str) -> Sequence[ToolCallPart]:
+def _seen(messages: Sequence[ModelMessage]) -> Seen:
     parts = [part for message in messages if isinstance(message, ModelRequest) for part in message.parts]
-    prompt = next(str(part.content) for part in parts if isinstance(part, UserPromptPart))
-    answers = {part.tool_name: part for part in parts if isinstance(part, ToolReturnPart)}
-    found = _ORDER.search(prompt)
-    order_id = found.group(1) if found else "unknown"
-    reason = read_reason(prompt)
-
-    def call(tool: str, **arguments: object) -> list[ToolCallPart]:
-        return [ToolCallPart(tool, arguments, tool_call_id=f"call-{len(answers)}-{tool}")]
-
-    if "lookup_order" not in answers:
-        return call("lookup_order", order_id=order_id) + call("customer_history")
-    if "lookup_policy" not in answers:
-        return call("lookup_policy", reason=reason)
-    if "quote_refund" not in answers:
-        return call("quote_refund", order_id=order_id, reason=reason)
-
-    order = _order_or_none.validate_python(_content(answers["lookup_order"]))
-    quote = Quote.model_validate(_content(answers["quote_refund"]))
-    approval = answers.get("request_approval")
-    if quote.needs_approval and approval is None:
-        return call("request_approval", order_id=order_id, amount=str(quote.amount), why=quote.why)
-    if not quote.needs_approval and "add_note" not in answers:
-        return call("add_note", text=f"{reason}: {quote.why}")
-
-    rejected = approval is not None and approval.content == "rejected"
-    refund = quote.eligible and not rejected and order is not None
-    if refund and order is not None and "issue_refund" not in answers:
-        return call("issue_refund", order_id=order_id, amount=str(quote.amount), currency=order.currency)
-    if "notify_customer" not in answers:
-        return call("notify_customer", message=_message(refund, rejected, quote))
-
-    outcome = "refunded" if refund else "escalated" if rejected else "needs-details" if order is None else "declined"
-    return call(
-        output_tool,
-        outcome=outcome,
-        reason=reason,
-        amount=str(quote.amount) if refund else "0",
-        refund_id=str(answers["issue_refund"].content) if refund else None,
-        explanation=quote.why,
+    return Seen(
+        prompt=next(str(part.content) for part in parts if isinstance(part, UserPromptPart)),
+        answers={
+            part.tool_name: _content(part)
+            for part in parts
+            if isinstance(part, ToolReturnPart) and part.outcome not in ERROR_OUTCOMES
+        },
+        turn=sum(isinstance(message, ModelResponse) for message in messages),
     )
 
 
-def _content(part: ToolReturnPart) -> object:
+def _content(part: ToolReturnPart) -> JsonValue:
     """A tool's answer as plain data, whether it is still an object or was restored from JSON."""
-    return part.model_response_object().get("return_value", part.model_response_object()) if part.content else None
-
-
-def _message(refund: bool, rejected: bool, quote: Quote) -> str:
-    if refund:
-        return f"We refund {quote.amount}: {quote.why}."
-    if rejected:
-        return "A colleague looks at your case and writes to you within two days."
-    return f"We can't refund this order: {quote.why}."
+    answer = part.model_response_object().get("return_value", part.model_response_object()) if part.content else None
+    return _plain.validate_python(answer)

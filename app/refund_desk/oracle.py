@@ -14,13 +14,14 @@ from refund_desk.agent import build_agent
 from refund_desk.effects import MemoryEffects
 from refund_desk.hosted import hosted
 from refund_desk.model import deterministic_model
+from refund_desk.supervisor import decided
 from refund_desk.ticket import Decision, Ticket
 from refund_desk.tickets import read_tickets
 
 
-async def decide(ticket: Ticket) -> Decision:
-    """The decision of a plain, fault-free run with the deterministic model."""
-    agent = build_agent(deterministic_model(), MemoryEffects())
+async def decide(ticket: Ticket, *, released: bool = False) -> Decision:
+    """The decision of a plain, fault-free run with the deterministic model; a held ticket is `released`, or not."""
+    agent = build_agent(deterministic_model(), MemoryEffects(), decided(released))
     result = await agent.run(hosted.prompt(ticket), deps=hosted.deps(ticket))
     return result.output
 

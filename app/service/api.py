@@ -19,8 +19,9 @@ from run_index import IndexedRun, IndexUnavailableError
 from serving import Problem, harden
 from serving.hardening import RateLimit
 
+from service import approvals, histories
 from service.answers import Run, Runs
-from service.histories import found, router
+from service.histories import found
 from service.hosting import HostedAgent
 from service.region import ActiveRegion, InstanceId, Region, RunId, failures_are_problems
 
@@ -155,7 +156,8 @@ def build_app(region: Region, token: str) -> FastAPI:
             _follow(where, run_id), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
 
-    app.include_router(router)
+    app.include_router(histories.router)
+    app.include_router(approvals.router)
     return app
 
 

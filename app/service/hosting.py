@@ -11,7 +11,7 @@ from serving import ConfigurationFile
 
 
 class EffectsTarget(ConfigurationFile):
-    """The outside world that an agent's tools act on."""
+    """A service of the outside world, which an agent's tools act on or its model is."""
 
     url: str
     ca: Path
@@ -19,11 +19,15 @@ class EffectsTarget(ConfigurationFile):
 
 
 class Effects(EffectsTarget):
-    """The same, with those on whose behalf effects are sent: region, epoch (fencing token) and worker."""
+    """The same, with those on whose behalf effects are sent: region, epoch (fencing token) and worker.
+
+    `model_provider` is where the model `refund_desk:provided` is asked.
+    """
 
     region: str
     epoch: int
     worker: str
+    model_provider: EffectsTarget | None = None
 
 
 class HostedAgent(Protocol):

@@ -62,6 +62,7 @@ class WorkerConfig(ConfigurationFile):
     role_file: Path
     attempts_file: Path
     payments: EffectsTarget
+    model_provider: EffectsTarget | None = None
     kept_runs: int = 256
 
 
@@ -171,7 +172,13 @@ def main(arguments: list[str]) -> int:
 
     log.info("warm, waiting for the region to become active")
     role = wait_for_activation(role_file)
-    effects = Effects(**config.payments.model_dump(), region=config.region, epoch=role.epoch, worker=config.name)
+    effects = Effects(
+        **config.payments.model_dump(),
+        region=config.region,
+        epoch=role.epoch,
+        worker=config.name,
+        model_provider=config.model_provider,
+    )
     agent = hosted.build_agent(model=config.model, model_latency_seconds=config.model_latency_seconds, effects=effects)
     while not sidecar_answers(config.dapr):
         current = role_file.read()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from chaos.faults.data import Diverge, MoveLeaseLeader, PauseReplay, ResetSessions, Switchover, WipeReminders
 from chaos.faults.kind import FaultKind
 from chaos.faults.links import Flap, Links
+from chaos.faults.operators import ExpireCertificate, FailOverByHand, PromoteByHand, Starve
+from chaos.faults.outside import LoseReplies, ModelTrouble
 from chaos.faults.processes import (
     CrashLoop,
     Freeze,
@@ -16,6 +18,7 @@ from chaos.faults.processes import (
     WorkerCrash,
     WorkerCrashAfterStep,
 )
+from chaos.faults.tampering import TamperHistory
 from chaos.faults.target import Ability, Disturbance
 
 __all__ = ["FAULTS", "fault_named"]
@@ -112,6 +115,31 @@ _ALL: tuple[FaultKind, ...] = (
     WipeReminders(),
     MoveLeaseLeader(),
     Switchover(),
+    TamperHistory(),
+    # Operators' mistakes, and what runs out.
+    PromoteByHand(),
+    FailOverByHand(),
+    ExpireCertificate(),
+    Starve("starve-api", "The API can open no further file", "api"),
+    Starve("starve-worker", "One worker can open no further file", "worker"),
+    # The world outside.
+    ModelTrouble("model-refuses", "Every model provider answers 429, with a Retry-After of 2 s", "refusing", 2.0),
+    ModelTrouble("model-fails", "Every model provider answers 503", "failing"),
+    ModelTrouble(
+        "model-hangs", "Every model provider leaves the next requests without an answer", "hanging", 60.0, 8, 8
+    ),
+    ModelTrouble("model-slow", "Every model provider takes 3 s longer", "slow", 3.0),
+    ModelTrouble("model-cut", "The connection breaks in the middle of a model's answers", "cut"),
+    ModelTrouble("model-garbled", "The JSON of a model's answers ends in the middle", "garbled"),
+    ModelTrouble(
+        "model-malformed", "The arguments of a model's next tool calls end in the middle", "malformed", 0.0, 6, 6
+    ),
+    ModelTrouble("model-oversized", "A model's next answers have 5 MB each", "oversized", 0.0, 2, 2),
+    ModelTrouble("provider-down", "The first of two model providers answers 503", "failing", providers=("first",)),
+    LoseReplies(),
+    LoseReplies(
+        60, "lose-many-replies", "Payments applies effects, and replies to none until its callers have given up"
+    ),
 )
 
 FAULTS: dict[str, FaultKind] = {kind.name: kind for kind in _ALL}

@@ -29,7 +29,22 @@ Part = Literal[
 """Processes by what they are. `database` is PostgreSQL without Patroni; `everything` is the whole place."""
 
 Line = Literal["postgres", "patroni", "etcd-peer", "etcd-client", "observer"]
-Ability = Literal["kill", "freeze", "stop", "links", "sql", "reminders", "lease", "switchover"]
+Ability = Literal[
+    "kill",
+    "freeze",
+    "stop",
+    "links",
+    "sql",
+    "reminders",
+    "lease",
+    "switchover",
+    "provider",
+    "replies",
+    "limits",
+    "certificates",
+]
+Service = Literal["payments", "provider"]
+"""A simulated service of the world outside both regions."""
 Moment = Callable[[], set[str]]
 """Returns when it is time to strike; it may name the workers in the middle of an effect."""
 
@@ -144,4 +159,28 @@ class Target(Protocol):
 
     def switch_over(self, to: Place) -> Struck:
         """The active role moves, as an operator would move it."""
+        ...
+
+    def fail_over_by_hand(self, to: Place) -> Struck:
+        """An operator makes Patroni fail over although the primary is well."""
+        ...
+
+    def control(self, service: Service, method: str, path: str, body: JsonValue = None) -> JsonValue:
+        """What a service answers when it is told how to behave. Raises NotInjectedError."""
+        ...
+
+    def starve(self, place: Place, part: Part) -> Struck:
+        """One process of a part may open no further file."""
+        ...
+
+    def sate(self, place: Place, part: Part) -> None:
+        """Every process of a part may open as many files as ever."""
+        ...
+
+    def expire_certificate(self, place: Place) -> Struck:
+        """The API of a region shows a certificate that has expired."""
+        ...
+
+    def renew_certificate(self, place: Place) -> None:
+        """The API of a region shows the certificate that it had before."""
         ...

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from infra.local import dapr, region
+from infra.local import dapr, payments, region
 from infra.local.files import PUBLIC, write
 from infra.local.layout import SITE_NAMES, Layout
 from infra.local.links import LINKS
@@ -19,6 +19,7 @@ def write_manifest(layout: Layout) -> Manifest:
     """Writes what is known from the settings alone; every part writes the same."""
     settings = to_properties(layout.settings)
     regions = {name: _region(layout, name) for name in ("a", "b")}
+    provider = layout.url("provider") if payments.has_provider(layout) else None
     content = {
         "version": 1,
         "name": layout.settings.name,
@@ -26,6 +27,7 @@ def write_manifest(layout: Layout) -> Manifest:
         "ca": str(layout.ca),
         "api_token_file": str(layout.secret("api-token")),
         "payments_token_file": str(layout.secret("payments-token")),
+        "control_token_file": str(layout.secret("control-token")),
         "signer": dapr.SIGNER,
         "client_cert": str(layout.client.certificate),
         "client_key": str(layout.client.key),
@@ -35,7 +37,7 @@ def write_manifest(layout: Layout) -> Manifest:
             "observer": layout.url("w.observer"),
             "etcd": layout.url("w.etcd"),
         },
-        "payments": {**_site(layout, "payments"), "url": layout.url("payments")},
+        "payments": {**_site(layout, "payments"), "url": layout.url("payments"), "provider": provider},
         "wan": {
             **_site(layout, "wan"),
             "toxiproxy": f"http://{layout.address('wan.toxiproxy')}",

@@ -35,7 +35,7 @@ def port_names() -> Sequence[str]:
 
 
 def _names() -> Iterator[str]:
-    yield from ("wan.toxiproxy", "payments")
+    yield from ("wan.toxiproxy", "payments", "provider")
     yield from (f"gateway.{site}" for site in ("a", "b", "w"))
     yield from ("w.etcd", "w.etcd-peer", "w.observer")
     yield from (f"link.{link.name}" for link in LINKS)

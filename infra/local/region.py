@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import secrets
 
-from infra.local import dapr, etcd, postgres
+from infra.local import dapr, etcd, payments, postgres
 from infra.local.layout import SITE_NAMES, Layout, python
 from infra.local.site import Process, Site
 
@@ -127,6 +127,13 @@ def _worker(layout: Layout, region: str, worker: str, number: int) -> dict[str, 
             "ca": str(layout.ca),
             "token_file": str(layout.secret("payments-token")),
         },
+        "model_provider": {
+            "url": layout.url("provider"),
+            "ca": str(layout.ca),
+            "token_file": str(layout.secret("provider-token")),
+        }
+        if payments.has_provider(layout)
+        else None,
         "kept_runs": settings.kept_runs,
     }
 

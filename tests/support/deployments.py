@@ -50,6 +50,7 @@ def manifest(directory: Path) -> Manifest:
             "ca": directory / "pki" / "root.crt",
             "api_token_file": directory / "secrets" / "api-token",
             "payments_token_file": directory / "secrets" / "payments-token",
+            "control_token_file": directory / "secrets" / "control-token",
             "signer": "spiffe://public/ns/default/refund-desk",
             "client_cert": directory / "pki" / "client.crt",
             "client_key": directory / "pki" / "client.key",

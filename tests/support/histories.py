@@ -48,18 +48,18 @@ def tickets() -> list[Ticket]:
     return read_tickets(bundled_tickets()).tickets
 
 
-async def remembered(ticket: Ticket) -> Decision:
+async def remembered(ticket: Ticket, *, released: bool = False) -> Decision:
     """The oracle's decision, made once for each ticket."""
-    if ticket not in _decided:
-        _decided[ticket] = await decide(ticket)
-    return _decided[ticket]
+    if (ticket, released) not in _decided:
+        _decided[ticket, released] = await decide(ticket, released=released)
+    return _decided[ticket, released]
 
 
 def decision(number: int) -> dict[str, Any]:
     return asyncio.run(remembered(tickets()[number])).model_dump(mode="json")
 
 
-_decided: dict[Ticket, Decision] = {}
+_decided: dict[tuple[Ticket, bool], Decision] = {}
 
 
 def run_id(number: int) -> str:

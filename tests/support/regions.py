@@ -113,6 +113,7 @@ class MemoryWorkflows:
         self.exports: dict[str, Export] = {}
         self.inputs: dict[str, RunInput] = {}
         self.reruns: dict[str, tuple[str, int]] = {}
+        self.decisions: list[tuple[str, str, bool, str | None, str | None]] = []
         self.unavailable = False
         self.asked = asked
 
@@ -124,6 +125,10 @@ class MemoryWorkflows:
     def status(self, run_id: str) -> RunStatus | None:
         self._ask("status", run_id)
         return self.states.get(run_id)
+
+    def approve(self, run_id: str, tool_call_id: str, *, approved: bool, message: str | None, who: str | None) -> None:
+        self._ask("approve", run_id)
+        self.decisions.append((run_id, tool_call_id, approved, message, who))
 
     def terminate(self, run_id: str) -> None:
         self._ask("terminate", run_id)

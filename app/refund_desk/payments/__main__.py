@@ -18,6 +18,7 @@ class PaymentsConfig(ConfigurationFile):
     listen: Listen
     tls: Tls
     token_file: Path
+    control_token_file: Path
     ledger: Path
     answer_seconds: float = 0.0
 
@@ -27,7 +28,8 @@ def main(arguments: list[str]) -> int:
     log_to_stderr()
     config = configuration_of(PaymentsConfig, "refund_desk.payments", arguments)
     config.ledger.parent.mkdir(parents=True, exist_ok=True)
-    app = build_app(Ledger(config.ledger), read_secret(config.token_file), config.answer_seconds)
+    tokens = read_secret(config.token_file), read_secret(config.control_token_file)
+    app = build_app(Ledger(config.ledger), *tokens, config.answer_seconds)
     serve(app, config.listen, config.tls)
     return 0
 

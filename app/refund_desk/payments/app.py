@@ -6,11 +6,13 @@ import time
 from typing import Annotated
 
 from fastapi import Depends, FastAPI, Header, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import JsonValue
-from serving import Problem, harden
+from serving import CutResponse, Problem, harden, mounted
+from starlette.types import ASGIApp
 
 from refund_desk.payments.ledger import Caller, Entry, Ledger, Recorded
+from refund_desk.payments.replies import Loss, Replies
 from refund_desk.payments.rules import EffectKind
 
 MAX_BODY_BYTES = 64_000
@@ -35,11 +37,12 @@ def _caller(
     )
 
 
-def build_app(ledger: Ledger, token: str, answer_seconds: float = 0.0) -> FastAPI:
-    """The service over `ledger`, for callers who hold `token`.
+def build_app(ledger: Ledger, token: str, control_token: str, answer_seconds: float = 0.0) -> ASGIApp:
+    """The service over `ledger`, for callers who hold `token`, and `/control` for those who hold `control_token`.
 
     An effect is applied at once, and answered after `answer_seconds`: in between, its caller can't know.
     """
+    replies = Replies()
     app = FastAPI(title="Payments", version="1", docs_url=None, redoc_url=None)
     harden(app, token=token, max_body_bytes=MAX_BODY_BYTES, public_paths=("/healthz",))
 
@@ -59,7 +62,7 @@ def build_app(ledger: Ledger, token: str, answer_seconds: float = 0.0) -> FastAP
         who: Annotated[Caller, Depends(_caller)],
         payload: dict[str, JsonValue],
         request: Request,
-    ) -> JSONResponse:
+    ) -> Response:
         try:
             recorded: Recorded = ledger.attempt(kind, who, payload)
         except ValueError as error:
@@ -69,6 +72,19 @@ def build_app(ledger: Ledger, token: str, answer_seconds: float = 0.0) -> FastAP
         if recorded.outcome == "conflict":
             raise Problem(409, "conflicting payload", f"key {who.key} was used with another effect before")
         time.sleep(answer_seconds)
+        if replies.lose():
+            return CutResponse(b"", sent=0)
         return JSONResponse({"outcome": recorded.outcome, "result": recorded.result})
 
-    return app
+    control = FastAPI(title="Control", version="1", docs_url=None, redoc_url=None)
+    harden(control, token=control_token, max_body_bytes=1000)
+
+    @control.get("/replies")
+    def look() -> Loss:  # pyright: ignore[reportUnusedFunction]
+        return replies.seen()
+
+    @control.put("/replies")
+    def put(wanted: Loss) -> Loss:  # pyright: ignore[reportUnusedFunction]
+        return replies.set(wanted.to_lose)
+
+    return mounted(app, control=control)

@@ -5,23 +5,37 @@ from __future__ import annotations
 import shutil
 import time
 from collections.abc import Collection, Sequence
+from typing import get_args
 
 from pydantic import JsonValue
 
+from chaos.faults.local.certificates import Certificates
+from chaos.faults.local.limits import Limits
 from chaos.faults.local.links import Links
+from chaos.faults.local.outside import Outside
 from chaos.faults.local.processes import Processes
 from chaos.faults.local.store import Store
-from chaos.faults.target import Ability, Disturbance, Moment, NotInjectedError, Part, Path, Place, Struck, at_once
+from chaos.faults.target import (
+    Ability,
+    Disturbance,
+    Moment,
+    NotInjectedError,
+    Part,
+    Path,
+    Place,
+    Service,
+    Struck,
+    at_once,
+)
 from chaos.record import latest_attempts
-from infra.doors import Doors
+from infra.doors import Doors, Unanswered
 from infra.manifest import Manifest
 from infra.switchover import NotFinished, NotPossible, switch_over
 
 __all__ = ["LocalTarget"]
 
-ABILITIES: frozenset[Ability] = frozenset(
-    {"kill", "freeze", "stop", "links", "sql", "reminders", "lease", "switchover"}
-)
+ABILITIES: frozenset[Ability] = frozenset(get_args(Ability))
+FAILOVER_SECONDS = 60.0
 
 
 class LocalTarget:
@@ -30,8 +44,11 @@ class LocalTarget:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self._processes, self._links, self._store = Processes(manifest), Links(manifest), Store(manifest)
+        self._outside, self._limits, self._certificates = Outside(manifest), Limits(manifest), Certificates(manifest)
 
     def can(self, ability: Ability) -> str:
+        if ability == "provider" and self.manifest.payments.provider is None:
+            return "the deployment has no simulated model provider: `holdfast up -c model=refund_desk:provided`"
         return "" if ability in ABILITIES else f"a local deployment offers no {ability}"
 
     def running(self, place: Place, part: Part) -> dict[str, int]:
@@ -96,3 +113,31 @@ class LocalTarget:
                 raise NotInjectedError(str(error)) from error
         phases: dict[str, JsonValue] = {phase.name: round(phase.seconds, 3) for phase in moved.phases}
         return Struck(at, {"phases": phases}, proven=True)
+
+    def fail_over_by_hand(self, to: Place) -> Struck:
+        at = time.time()
+        with Doors(self.manifest) as doors:
+            try:
+                said = doors.fail_over(to, to, FAILOVER_SECONDS)
+            except Unanswered as error:
+                raise NotInjectedError(str(error)) from error
+        return Struck(at, {"patroni-said": said}, proven=True)
+
+    def control(self, service: Service, method: str, path: str, body: JsonValue = None) -> JsonValue:
+        return self._outside.control(service, method, path, body)
+
+    def starve(self, place: Place, part: Part) -> Struck:
+        return self._limits.starve(self.running(place, part))
+
+    def sate(self, place: Place, part: Part) -> None:
+        self._limits.sate(self.running(place, part))
+
+    def expire_certificate(self, place: Place) -> Struck:
+        struck = self._certificates.expire(place)
+        self.kill(place, "api")
+        return self._certificates.seen(place, struck)
+
+    def renew_certificate(self, place: Place) -> None:
+        if self._certificates.renew(place):
+            self.kill(place, "api")
+        self._certificates.demand_valid(place)

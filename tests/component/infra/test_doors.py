@@ -99,6 +99,21 @@ def test_a_switchover_is_asked_for_with_both_names(served: Manifest, answers: An
     assert (method, json.loads(body)) == ("POST", {"leader": "a", "candidate": "b"})
 
 
+def test_a_failover_by_hand_names_the_candidate_alone(served: Manifest, answers: Answers) -> None:
+    answers.paths["/failover"] = (200, b"done")
+    with Doors(served) as doors:
+        assert doors.fail_over("b", "b", 5.0) == "done"
+    assert json.loads(answers.asked[0][3]) == {"candidate": "b"}
+
+
+def test_the_api_is_asked_for_its_role_with_the_token(served: Manifest, answers: Answers) -> None:
+    answers.paths["/v1/role"] = (200, b'{"role": "standby"}')
+    region = served.regions["a"].model_copy(update={"api": served.regions["a"].agent})
+    with Doors(served.model_copy(update={"regions": {"a": region}})) as doors:
+        assert doors.api_role("a") == {"role": "standby"}
+    assert answers.asked[0][2] == "Bearer t0ken"
+
+
 def test_a_refusal_is_passed_on_in_its_own_words(served: Manifest, answers: Answers) -> None:
     answers.paths["/switchover"] = (412, b"candidate name does not match with sync_standby")
     with (

@@ -22,7 +22,7 @@ from tests.component.dapr_stack import free_ports, kill, until
 
 pytestmark = pytest.mark.component
 
-TOKEN = "payments-token"
+TOKEN, CONTROL = "payments-token", "control-token"
 CALLER = {
     "Idempotency-Key": "run-1:7",
     "Holdfast-Run": "run-1",
@@ -78,11 +78,13 @@ def payments(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Payments]:
     pair = KeyPair(directory / "service.crt", directory / "service.key")
     Authority(directory).leaf(pair, "payments")
     (directory / "token").write_text(TOKEN + "\n")
+    (directory / "control-token").write_text(CONTROL + "\n")
     made = Payments(directory, free_ports(1)[0])
     config = {
         "listen": f"127.0.0.1:{made.port}",
         "tls": {"ca": str(directory / "root.crt"), "cert": str(pair.certificate), "key": str(pair.key)},
         "token_file": str(directory / "token"),
+        "control_token_file": str(directory / "control-token"),
         "ledger": str(directory / "data" / "ledger.sqlite"),
     }
     (directory / "payments.json").write_text(json.dumps(config))
@@ -264,3 +266,14 @@ def test_a_configuration_that_it_does_not_understand_is_named(payments: Payments
     assert f"refund_desk.payments: {wrong}: listen: " in answer.stderr
     assert "token: Extra inputs are not permitted" in answer.stderr
     assert "Traceback" not in answer.stderr
+
+
+def test_a_lost_reply_is_a_broken_connection_and_the_effect_is_applied(payments: Payments) -> None:
+    control = {"Authorization": f"Bearer {CONTROL}"}
+    headers = CALLER | {"Idempotency-Key": "run-lost:1", "Holdfast-Run": "run-lost", "Holdfast-Epoch": "9"}
+    with payments.client() as client:
+        assert client.put("/control/replies", json={"to_lose": 1}, headers=control).is_success
+        with pytest.raises(httpx.RemoteProtocolError):
+            client.post("/refunds", json=REFUND, headers=headers)
+        assert client.post("/refunds", json=REFUND, headers=headers).json()["outcome"] == "duplicate"
+        assert client.get("/control/replies", headers=control).json()["lost"] == 1

@@ -17,6 +17,7 @@ import pytest
 from chaos.faults import NotInjectedError, NotLiftedError, local
 from chaos.faults.local import LocalTarget, processes
 from chaos.faults.target import Part, Place
+from infra.doors import Unanswered
 from infra.local.errors import PartError
 from infra.local.supervisor import ProcessStatus
 from infra.manifest import Manifest
@@ -448,3 +449,75 @@ def test_a_switchover_that_did_not_happen_is_no_fault(moves: Callable[[Any], Loc
 def test_a_target_says_what_it_can_and_why_it_can_not(target: LocalTarget) -> None:
     assert target.can("freeze") == ""
     assert target.can("clock") == "a local deployment offers no clock"  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Manifest:
+    return manifest(tmp_path)
+
+
+def test_a_failover_by_hand_is_told_in_patronis_words(place: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str]] = []
+
+    class Doors:
+        said = "Successfully failed over"
+
+        def __init__(self, _: Manifest) -> None: ...
+        def __enter__(self) -> Doors:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+        def fail_over(self, region: str, candidate: str, timeout: float) -> str:
+            asked.append((region, candidate))
+            if not self.said:
+                raise Unanswered("refused (412): no")
+            return self.said
+
+    monkeypatch.setattr(local, "Doors", Doors)
+    struck = LocalTarget(place).fail_over_by_hand("b")
+    assert (struck.proven, struck.evidence, asked) == (True, {"patroni-said": Doors.said}, [("b", "b")])
+    Doors.said = ""
+    with pytest.raises(NotInjectedError, match="412"):
+        LocalTarget(place).fail_over_by_hand("b")
+
+
+def test_without_a_provider_models_can_not_be_troubled(place: Manifest) -> None:
+    assert "model=refund_desk:provided" in LocalTarget(place).can("provider")
+    provided = place.model_copy(update={"payments": place.payments.model_copy(update={"provider": "https://p"})})
+    assert LocalTarget(provided).can("provider") == ""
+
+
+def test_a_targets_parts_do_what_it_is_asked(place: Manifest, monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[str] = []
+
+    class Told:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __getattr__(self, what: str) -> Any:
+            def do(*arguments: object) -> Any:
+                did.append(" ".join(map(str, (self.name, what, *arguments))))
+                return True
+
+            return do
+
+    target = LocalTarget(place)
+    for name in ("outside", "limits", "certificates", "processes"):
+        monkeypatch.setattr(target, f"_{name}", Told(name))
+    monkeypatch.setattr(target, "running", lambda *_: {"api": 7})
+    target.control("payments", "GET", "/x")
+    target.starve("a", "api")
+    target.sate("a", "api")
+    target.expire_certificate("a")
+    target.renew_certificate("a")
+    assert [" ".join(one.split()[:4]) if "kill" in one else one for one in did] == [
+        "outside control payments GET /x None",
+        "limits starve {'api': 7}",
+        "limits sate {'api': 7}",
+        "certificates expire a",
+        "processes kill a api",
+        "certificates seen a True",
+        "certificates renew a",
+        "processes kill a api",
+        "certificates demand_valid a",
+    ]

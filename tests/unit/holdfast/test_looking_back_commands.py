@@ -12,21 +12,22 @@ import pytest
 from click.testing import CliRunner, Result
 from cryptography.hazmat.primitives.asymmetric import ec
 from fastapi.testclient import TestClient
+from holdfast import approvals, histories, runs
 from holdfast import client as clients
-from holdfast import histories, runs
 from holdfast.cli import main
 from holdfast.client import HoldfastClient, Start
 from pydantic_ai_dapr import Export
 from refund_desk.agent import build_agent
 from refund_desk.effects import MemoryEffects
 from refund_desk.hosted import hosted
-from refund_desk.model import deterministic_model
+from refund_desk.model import DETERMINISTIC, deterministic_model
 from refund_desk.ticket import Ticket
 from service.api import build_app
 from starlette.types import Receive, Scope, Send
 
 from infra.manifest import NoManifest
 from tests.support.deployments import manifest
+from tests.support.held_runs import CALL, HeldRun
 from tests.support.recorded_runs import recording
 from tests.support.regions import TOKEN, MemoryIndex, MemoryWorkflows, region, write_role
 from tests.support.signed_exports import SIGNER, Authority, signed
@@ -87,7 +88,7 @@ def deployment(tmp_path: Path, workflows: MemoryWorkflows, monkeypatch: pytest.M
     monkeypatch.setattr(clients.httpx, "Client", connect)
     monkeypatch.setattr(clients.ssl, "create_default_context", lambda **_: None)
     monkeypatch.setattr(clients, "LOOK_AGAIN_SECONDS", 0.001)
-    for module in (runs, histories):
+    for module in (runs, histories, approvals):
         monkeypatch.setattr(module, "client_of", client_of)
     client = client_of("", None)
     assert client.start("run-1", TICKET).region == "b"
@@ -211,10 +212,10 @@ class TestReplay:
 
     def test_the_same_code_does_the_same_without_a_region(self, file: str, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(clients.httpx, "Client", lambda **_: pytest.fail("a region was asked"))
-        result = run("replay", file)
+        result = run("replay", file, "--model", DETERMINISTIC)
         assert result.exit_code == 0, result.output
         assert result.stdout.startswith("run-1: the code does the same, 16 actions over ")
-        assert told("replay", file)["ok"] is True
+        assert told("replay", file, "--model", DETERMINISTIC)["ok"] is True
 
     def test_the_first_difference_is_shown(self, deployment: Path) -> None:
         other = changed(refund(), b"ORD-10038", b"ORD-10039")
@@ -403,3 +404,44 @@ def test_without_a_deployment_every_command_says_what_to_do(monkeypatch: pytest.
     monkeypatch.setattr(histories, "client_of", none)
     for command in ("export", "rerun"):
         assert "`holdfast up` makes one" in told(command, "run-1", exits=2)["error"]
+
+
+class TestApprove:
+    @pytest.fixture(autouse=True)
+    def held(self, deployment: Path, workflows: MemoryWorkflows) -> HeldRun:
+        """The run waits for a supervisor."""
+        held = HeldRun()
+        workflows.become("run-1", "running")
+        workflows.histories["run-1"] = held.events()
+        return held
+
+    @pytest.mark.parametrize(("options", "approved"), [([], True), (["--deny", "--message", "no"], False)])
+    def test_the_one_call_that_waits_is_decided(
+        self, workflows: MemoryWorkflows, options: list[str], approved: bool
+    ) -> None:
+        answer = told("approve", "run-1", "--who", "Ada", *options)
+        assert answer == {"ok": True, "run_id": "run-1", "tool_call_id": CALL, "approved": approved}
+        assert workflows.decisions == [("run-1", CALL, approved, None if approved else "no", "Ada")]
+        assert ("approved" if approved else "denied") in said(run("approve", "run-1", *options))
+
+    def test_what_waits_is_listed_and_nothing_decided(self, workflows: MemoryWorkflows) -> None:
+        assert told("approve", "run-1", "--list")["waiting"][0]["tool_call_id"] == CALL
+        assert "await_supervisor" in said(run("approve", "run-1", "--list"))
+        assert workflows.decisions == []
+
+    def test_a_run_that_waits_for_nothing_is_told(self, held: HeldRun, workflows: MemoryWorkflows) -> None:
+        held.decide(True)
+        workflows.histories["run-1"] = held.events()
+        assert "waits for no decision" in told("approve", "run-1", exits=1)["error"]
+        assert "was approved before" in told("approve", "run-1", "--call", CALL, "--deny", exits=1)["error"]
+        assert told("approve", "run-1", "--call", CALL)["ok"]
+
+    def test_one_of_several_calls_has_to_be_chosen(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        several = [clients.WaitingView(tool_call_id=one, tool="pay") for one in ("c1", "c2")]
+        monkeypatch.setattr(clients.HoldfastClient, "waiting", lambda *_: several)
+        assert "2 calls (c1, c2): choose one with --call" in told("approve", "run-1", exits=1)["error"]
+
+    def test_a_decision_without_an_answer_may_be_repeated(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        lost = clients.Start("unknown", "b", "ReadTimeout")
+        monkeypatch.setattr(clients.HoldfastClient, "approve", lambda *_, **__: lost)
+        assert "may be repeated" in told("approve", "run-1", "--call", CALL, exits=2)["error"]

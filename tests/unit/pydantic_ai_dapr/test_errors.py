@@ -10,6 +10,8 @@ from pydantic_ai.exceptions import (
     FallbackExceptionGroup,
     ModelAPIError,
     ModelHTTPError,
+    ModelRateLimitError,
+    ModelUnavailableError,
     UnexpectedModelBehavior,
     UsageLimitExceeded,
 )
@@ -44,6 +46,30 @@ def test_a_model_servers_error_keeps_status_model_and_body() -> None:
     again = rebuild(to_value(ModelHTTPError(529, "model-x", {"error": "overloaded"})))
     assert isinstance(again, ModelHTTPError)
     assert (again.status_code, again.model_name, again.body) == (529, "model-x", {"error": "overloaded"})
+
+
+@pytest.mark.parametrize(("status", "category"), [(429, ModelRateLimitError), (503, ModelUnavailableError)])
+def test_a_model_servers_error_comes_out_in_its_category(
+    status: int, category: type[ModelRateLimitError | ModelUnavailableError]
+) -> None:
+    error = ModelHTTPError.for_category(category, status_code=status, model_name="model-x")
+    again = rebuild(ErrorValue.model_validate_json(to_value(error).model_dump_json()))
+    assert isinstance(again, category)
+    assert isinstance(again, ModelHTTPError)
+    assert str(again) == str(error)
+
+
+def test_the_failure_of_every_model_may_pass_where_one_of_them_may_and_as_soon_as_that() -> None:
+    failures = [
+        ModelHTTPError(429, "model-x", None, headers={"retry-after": "7"}),
+        ModelHTTPError(503, "model-y", None, headers={"retry-after": "2"}),
+        ModelHTTPError(401, "model-z", None),
+    ]
+    value = to_value(FallbackExceptionGroup("All models failed", failures))
+    assert (value.retryable, value.retry_after) == (True, 2.0)
+    assert not to_value(FallbackExceptionGroup("All models failed", failures[2:])).retryable
+    soon = [*failures, ModelAPIError("model-a", "the connection broke")]
+    assert to_value(FallbackExceptionGroup("All models failed", soon)).retry_after is None
 
 
 def test_a_body_that_is_no_json_is_kept_as_text() -> None:
@@ -115,8 +141,8 @@ def test_retry_after_counts_where_it_is_longer(header: str, pause: float) -> Non
 def test_a_group_of_errors_keeps_its_type_and_those_in_it() -> None:
     group = FallbackExceptionGroup("all of them", [ModelHTTPError(503, "a"), ModelHTTPError(404, "b")])
     value = to_value(group)
-    assert not value.retryable
-    assert to_value(FallbackExceptionGroup("all", [ModelHTTPError(503, "a")])).retryable
+    assert not to_value(ExceptionGroup("all of them", group.exceptions)).retryable
+    assert to_value(ExceptionGroup("all", [ModelHTTPError(503, "a")])).retryable
     again = rebuild(ErrorValue.model_validate_json(value.model_dump_json()))
     assert isinstance(again, FallbackExceptionGroup)
     assert str(again) == str(group)

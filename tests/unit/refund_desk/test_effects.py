@@ -162,7 +162,7 @@ def test_an_effect_whose_answer_was_lost_is_applied_once(
     ledger = Ledger(tmp_path / "ledger.sqlite")
 
     async def run() -> dict[str, object]:
-        service = httpx.ASGITransport(build_app(ledger, "token"))
+        service = httpx.ASGITransport(build_app(ledger, "token", "control"))
         effects = effects_over(_AnswerIsLost(service), monkeypatch)
         cast("httpx.AsyncClient", effects._client).headers["Authorization"] = "Bearer token"
         with operation_scope(OPERATION):

@@ -13,7 +13,7 @@ from refund_desk.payments.ledger import Ledger
 
 pytestmark = pytest.mark.unit
 
-TOKEN = "payments-token"
+TOKEN, CONTROL = "payments-token", "control-token"
 CALLER = {
     "Idempotency-Key": "run-1:7",
     "Holdfast-Run": "run-1",
@@ -35,7 +35,7 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 @pytest.fixture
 def client(ledger: Ledger) -> Iterator[TestClient]:
     headers = {"Authorization": f"Bearer {TOKEN}"}
-    with TestClient(build_app(ledger, TOKEN), raise_server_exceptions=False, headers=headers) as client:
+    with TestClient(build_app(ledger, TOKEN, CONTROL), raise_server_exceptions=False, headers=headers) as client:
         yield client
 
 
@@ -153,3 +153,25 @@ def test_a_page_that_makes_no_sense_is_refused(client: TestClient, query: str) -
 
 def test_health_needs_no_token(client: TestClient) -> None:
     assert client.get("/healthz", headers={"Authorization": ""}).json() == {"status": "ok"}
+
+
+def test_a_reply_that_is_lost_is_the_reply_to_an_effect_that_was_applied(client: TestClient, ledger: Ledger) -> None:
+    control = {"Authorization": f"Bearer {CONTROL}"}
+    assert client.put("/control/replies", json={"to_lose": 1}, headers=control).is_success
+    client.post("/refunds", json=REFUND, headers=CALLER)
+    again = client.post("/refunds", json=REFUND, headers=CALLER)
+    assert again.json()["outcome"] == "duplicate"
+    assert [entry.outcome for entry in ledger.entries()] == ["applied", "duplicate"]
+    assert client.get("/control/replies", headers=control).json() == {"to_lose": 0, "lost": 1}
+
+
+@pytest.mark.parametrize("authorization", ["", f"Bearer {TOKEN}"])
+def test_who_may_pay_may_not_have_replies_lost(client: TestClient, authorization: str) -> None:
+    headers = {"Authorization": authorization}
+    detail_of(client.put("/control/replies", json={"to_lose": 1}, headers=headers), 401)
+    detail_of(client.get("/control/replies", headers=headers), 401)
+
+
+@pytest.mark.parametrize("loss", [{}, {"to_lose": -1}, {"to_lose": 1, "other": 1}, {"to_lose": "x"}])
+def test_a_loss_of_replies_that_makes_no_sense_is_refused(client: TestClient, loss: dict[str, object]) -> None:
+    detail_of(client.put("/control/replies", json=loss, headers={"Authorization": f"Bearer {CONTROL}"}), 422)

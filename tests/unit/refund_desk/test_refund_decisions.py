@@ -20,8 +20,10 @@ from pydantic_ai.tools import ToolDefinition
 from refund_desk import catalogue, hosted, oracle
 from refund_desk.agent import build_agent
 from refund_desk.effects import MemoryEffects
-from refund_desk.model import DETERMINISTIC, deterministic_model, read_reason, resolve_model
+from refund_desk.model import DETERMINISTIC, deterministic_model, resolve_model
 from refund_desk.payments.rules import EffectKind
+from refund_desk.script import read_reason
+from refund_desk.supervisor import decided
 from refund_desk.ticket import Decision, Reason, Ticket
 from refund_desk.tickets import bundled_tickets, read_tickets
 
@@ -47,9 +49,9 @@ class Run:
         return payload
 
 
-async def run_of(ticket: Ticket) -> Run:
+async def run_of(ticket: Ticket, *, released: bool = False) -> Run:
     effects = MemoryEffects()
-    agent = build_agent(deterministic_model(), effects)
+    agent = build_agent(deterministic_model(), effects, decided(released))
     result = await agent.run(hosted.prompt(ticket), deps=hosted.deps(ticket))
     return Run(ticket, result.output, effects.applied, result.all_messages())
 
@@ -275,3 +277,14 @@ def test_the_oracle_prints_one_decision_per_ticket(tmp_path: Path, capsys: pytes
 def test_the_oracle_says_how_it_is_used(capsys: pytest.CaptureFixture[str]) -> None:
     assert oracle.main([]) == 2
     assert "usage: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("released", [False, True])
+def test_a_held_ticket_goes_on_as_ever_once_it_is_released_and_pays_nothing_otherwise(released: bool) -> None:
+    for run in bundled_runs()[::9]:
+        held = asyncio.run(run_of(run.ticket.model_copy(update={"hold_seconds": 60.0}), released=released))
+        if released:
+            assert (held.decision, held.effects) == (run.decision, run.effects)
+        else:
+            assert (held.decision.outcome, held.decision.amount) == ("escalated", 0)
+            assert [kind for kind, _ in held.effects] == ["notes", "notifications"]

@@ -33,7 +33,7 @@ def test_the_workflow_gets_the_ticket_as_the_agent_reads_it(client: TestClient, 
     start(client)
     given = workflows.inputs["run-1"]
     assert given.run_id == "run-1"
-    assert given.deps == {"ticket_id": "T-1", "customer": "Ada"}
+    assert given.deps == {"ticket_id": "T-1", "customer": "Ada", "hold_seconds": None}
     assert "My lamp is broken" in str(given.prompt)
 
 

@@ -157,6 +157,7 @@ def test_the_api_describes_itself(client: TestClient) -> None:
         "/v1/runs/{run_id}/steps",
         "/v1/runs/{run_id}/export",
         "/v1/runs/{run_id}/rerun",
+        "/v1/runs/{run_id}/approvals",
         "/v1/runs/{run_id}/events",
         "/v1/runs/{run_id}/cancel",
     }

@@ -1,0 +1,35 @@
+"""Serve the simulated model providers: `python -m refund_desk.provider --config FILE`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from serving import ConfigurationFile, Listen, Tls, configuration_of, read_secret, serve
+from serving.server import log_to_stderr
+
+from refund_desk.provider.app import build_app
+from refund_desk.provider.conditions import Conditions
+
+
+class ProviderConfig(ConfigurationFile):
+    """The service's configuration file."""
+
+    listen: Listen
+    tls: Tls
+    token_file: Path
+    control_token_file: Path
+    latency_seconds: float = 0.0
+
+
+def main(arguments: list[str]) -> int:
+    """Serve until told to stop."""
+    log_to_stderr()
+    config = configuration_of(ProviderConfig, "refund_desk.provider", arguments)
+    tokens = read_secret(config.token_file), read_secret(config.control_token_file)
+    serve(build_app(Conditions(), *tokens, config.latency_seconds), config.listen, config.tls)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
