@@ -87,7 +87,7 @@ def examined(file: Path, agent: str, model: str, max_iterations: int, root: byte
 
 
 def _replay(run_id: str, history: Export, agent: str, model: str, max_iterations: int) -> Replay:
-    from holdfast.histories import replayed
+    from service.replay import replayed
     from pydantic_ai.exceptions import UserError
     from pydantic_ai_dapr import PayloadLostError
 
