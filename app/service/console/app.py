@@ -79,7 +79,8 @@ def build_console(console: Console) -> FastAPI:
 def _page(request: Request, status: int, detail: str, headers: dict[str, str] | None = None) -> HTMLResponse:
     title = http.HTTPStatus(status).phrase
     back = request.url.path.rpartition("/")[0] if request.method == "POST" else "/console/runs"
-    response = render(request, "problem", status, title=title, detail=detail, back=back)
+    passing = request.method == "GET" and status >= 500
+    response = render(request, "problem", status, title=title, detail=detail, back=back, passing=passing)
     response.headers.update(headers or {})
     return response
 

@@ -228,6 +228,19 @@ def test_a_page_that_gets_no_answer_says_that_it_may_be_old(browser: Browser, se
     context.close()
 
 
+def test_a_page_that_could_not_be_shown_comes_when_it_can(browser: Browser, served: Served) -> None:
+    context, page, _ = visit(browser)
+    sign_in(page, served.path("/runs"), VIEWER)
+    served.database.execute("alter table holdfast.epochs rename to away")
+    try:
+        page.goto(served.path("/regions"))
+        expect(page.get_by_role("heading", name="Internal Server Error")).to_be_visible()
+    finally:
+        served.database.execute("alter table holdfast.away rename to epochs")
+    expect(page.get_by_text("Activations and sweeps")).to_be_visible()
+    context.close()
+
+
 def test_a_link_from_elsewhere_asks_for_no_token_where_there_is_a_session(page: Page, served: Served) -> None:
     page.goto(served.path("/login?next=%2Fconsole%2Faudit"))
     expect(page.get_by_role("heading", name="Audit")).to_be_visible()

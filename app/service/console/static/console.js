@@ -31,6 +31,7 @@ async function look() {
       if (answer.redirected && new URL(answer.url).pathname === "/console/login") return location.assign(answer.url);
       if (!answer.ok) throw new Error(answer.statusText);
       const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (document.querySelector("[data-passing]")) return location.reload();
       // A run that has just ended can be run again: what can be done is in a part that is not live.
       if (document.getElementById("act-cancel") && !page.getElementById("act-cancel")) return location.reload();
       for (const part of live()) {
