@@ -67,6 +67,13 @@ def told(value: JsonValue) -> JsonValue:
     return {name: one for name, one in value.items() if name not in REPEATED} if isinstance(value, dict) else value
 
 
+def filled(value: JsonValue) -> JsonValue:
+    """A run's input or output without fields that have nothing in them."""
+    if not isinstance(value, dict):
+        return value
+    return {name: one for name, one in value.items() if one not in (None, "", [], {})}
+
+
 def clock(at: datetime) -> str:
     """A time of the day, UTC."""
     return at.astimezone(UTC).strftime("%H:%M:%S.%f")[:-3]
@@ -86,7 +93,7 @@ def _templates() -> Environment:
         lstrip_blocks=True,
     )
     filters = cast("dict[str, Any]", made.filters)  # pyright: ignore[reportUnknownMemberType]
-    filters.update({one.__name__: one for one in (ago, duration, count, size, pretty, cut, told, clock, stamp)})
+    filters.update({one.__name__: one for one in (ago, duration, count, size, pretty, cut, told, filled, clock, stamp)})
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import threading
 import time
 from collections.abc import Iterator
@@ -9,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import httpx
 import psycopg
 import pytest
 import uvicorn
@@ -306,6 +308,23 @@ def test_every_page_can_be_read_and_named(browser: Browser, served: Served, sche
     assert {where: what for where, what in poor.items() if what} == {}
     assert [one for one in wrong if "404" not in one] == []
     context.close()
+
+
+def test_no_question_makes_the_database_fail(served: Served) -> None:
+    nul = base64.urlsafe_b64encode(b"2026-01-01T00:00:00+00:00 a\x00b").decode()
+    with httpx.Client(base_url=served.url, verify=False) as client:  # noqa: S501
+        client.post("/console/login", data={"who": "Ada", "token": VIEWER})
+        for query, status in {
+            "runs?id=%00": 422,
+            "runs?agent=%00": 422,
+            f"runs?cursor={nul}": 422,
+            "runs?since=0001-01-01": 200,
+            "runs?until=9999-12-31T23:59:59-23:59": 200,
+            "runs?id=%25_%5C%27": 200,
+            "audit?before=9223372036854775807": 200,
+            "audit?before=9223372036854775808": 422,
+        }.items():
+            assert client.get(f"/console/{query}").status_code == status, query
 
 
 def test_ten_thousand_runs_are_as_quick_as_a_few(page: Page, served: Served) -> None:
