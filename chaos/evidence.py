@@ -87,9 +87,9 @@ def examined(file: Path, agent: str, model: str, max_iterations: int, root: byte
 
 
 def _replay(run_id: str, history: Export, agent: str, model: str, max_iterations: int) -> Replay:
-    from holdfast.histories import replayed
     from pydantic_ai.exceptions import UserError
     from pydantic_ai_dapr import PayloadLostError
+    from service.replay import replayed
 
     try:
         report = replayed(history, agent, model, max_iterations)

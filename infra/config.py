@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from infra.topology import EarlyRelease, Lease, Settings
-from infra.values import Invalid, choice, integer, names, number, quantity, reference, switch, text
+from infra.topology import Console, EarlyRelease, Lease, Settings
+from infra.values import Invalid, choice, expressions, integer, names, number, quantity, reference, switch, text
 
 if TYPE_CHECKING:
     from infra.values import Kind
@@ -57,6 +57,9 @@ KEYS: Mapping[str, tuple[Kind, object]] = {
     "lease.retry_timeout": (integer(3, 300), _DEFAULT.lease.retry_timeout),
     "early_release.enabled": (switch(), _DEFAULT.early_release.enabled),
     "early_release.silence_seconds": (number(0.5, 60), _DEFAULT.early_release.silence_seconds),
+    "console.session_minutes": (number(1, 10_080), _DEFAULT.console.session_minutes),
+    "console.mask_keys": (expressions(), _DEFAULT.console.mask_keys),
+    "console.mask_values": (expressions(), _DEFAULT.console.mask_values),
 }
 """Every key below `holdfast:`, with what it takes and its default. A dot is a level of nesting in YAML."""
 
@@ -166,7 +169,7 @@ def merged(config: Mapping[str, object], overrides: Mapping[str, str]) -> dict[s
 
 
 def _settings(values: Mapping[str, object], name: str, directory: Path, environment: Mapping[str, str]) -> Settings:
-    groups: dict[str, dict[str, object]] = {"lease": {}, "early_release": {}}
+    groups: dict[str, dict[str, object]] = {"lease": {}, "early_release": {}, "console": {}}
     plain: dict[str, object] = {}
     for key, value in values.items():
         group, _, field = key.rpartition(".")
@@ -179,6 +182,7 @@ def _settings(values: Mapping[str, object], name: str, directory: Path, environm
         directory=directory,
         lease=Lease(**groups["lease"]),  # type: ignore[arg-type]  # each kind parsed its own
         early_release=EarlyRelease(**groups["early_release"]),  # type: ignore[arg-type]
+        console=Console(**groups["console"]),  # type: ignore[arg-type]
         environment=environment,
         **plain,  # type: ignore[arg-type]
     )

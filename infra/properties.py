@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.topology import EarlyRelease, Lease, Settings
+from infra.topology import Console, EarlyRelease, Lease, Settings
 
 __all__ = ["to_properties", "to_settings"]
 
@@ -29,7 +29,7 @@ def to_properties(settings: Settings) -> dict[str, Any]:
 def to_settings(properties: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
     """The settings that `properties` were made of; variables that are not set any more are left out."""
     fields = {field.name: properties[field.name] for field in dataclasses.fields(Settings)}
-    lease, early = properties["lease"], properties["early_release"]
+    lease, early, console = properties["lease"], properties["early_release"], properties["console"]
     # A number passes through Pulumi as a double.
     return Settings(
         **{
@@ -43,6 +43,11 @@ def to_settings(properties: Mapping[str, Any], environ: Mapping[str, str]) -> Se
             "lease": Lease(**{name: int(value) for name, value in lease.items()}),
             "early_release": EarlyRelease(
                 enabled=bool(early["enabled"]), silence_seconds=float(early["silence_seconds"])
+            ),
+            "console": Console(
+                session_minutes=float(console["session_minutes"]),
+                mask_keys=tuple(console["mask_keys"]),
+                mask_values=tuple(console["mask_values"]),
             ),
             "environment": {name: environ[name] for name in properties["environment"] if name in environ},
         }

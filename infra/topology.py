@@ -31,6 +31,17 @@ class EarlyRelease:
 
 
 @dataclass(frozen=True)
+class Console:
+    """The operator's console: how long a session lasts, and what is masked beside what always is."""
+
+    session_minutes: float = 480.0
+    mask_keys: tuple[str, ...] = ()
+    """Regular expressions: names whose values are not shown."""
+    mask_values: tuple[str, ...] = ()
+    """Regular expressions: what is not shown wherever it stands."""
+
+
+@dataclass(frozen=True)
 class Settings:
     """One deployment: two regions and a witness. Every field has the default of the `local` stack."""
 
@@ -39,6 +50,7 @@ class Settings:
     workers: int = 2
     lease: Lease = field(default_factory=Lease)
     early_release: EarlyRelease = field(default_factory=EarlyRelease)
+    console: Console = field(default_factory=Console)
     stuck_after_seconds: float = 60.0
     max_body_size: str = "4Mi"
     max_iterations: int = 25

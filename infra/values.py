@@ -14,7 +14,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-__all__ = ["Invalid", "Kind", "choice", "integer", "names", "number", "quantity", "reference", "switch", "text"]
+__all__ = [
+    "Invalid",
+    "Kind",
+    "choice",
+    "expressions",
+    "integer",
+    "names",
+    "number",
+    "quantity",
+    "reference",
+    "switch",
+    "text",
+]
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
 _SMALLEST, _LARGEST = 2**20, 2**30
@@ -126,6 +138,31 @@ def quantity() -> Kind:
         return str(raw)
 
     return Kind("an amount of bytes from 1Mi to 1024Mi, such as 4Mi", parse)
+
+
+def expressions() -> Kind:
+    """A list of regular expressions."""
+
+    def parse(raw: object) -> tuple[str, ...]:
+        if isinstance(raw, str):
+            try:
+                raw = json.loads(raw)
+            except ValueError:
+                raise Invalid("on the command line, give a JSON list") from None
+        if not isinstance(raw, list | tuple):
+            raise Invalid
+        listed = cast("Sequence[object]", raw)
+        if not all(isinstance(one, str) and one for one in listed):
+            raise Invalid
+        found = tuple(cast("Sequence[str]", listed))
+        for one in found:
+            try:
+                re.compile(one)
+            except re.error as error:
+                raise Invalid(f"{one!r} is none: {error}") from None
+        return found
+
+    return Kind("a list of regular expressions", parse)
 
 
 def names() -> Kind:

@@ -72,6 +72,11 @@ def up(stack: str, state: Path | None, overrides: tuple[str, ...], preview: bool
     _say(console, f"{_changes(outcome)} in {outcome.seconds:.1f} s")
     for region in ("a", "b"):
         _say(console, f"  API of region {region}   {outcome.outputs.get(f'api_{region}', '')}")
+    address = outcome.outputs.get("api_a", "")
+    _say(
+        console,
+        f"  console           {address}/console, sign in with {deployment.directory}/secrets/console-operator-token",
+    )
     _say(console, "next: `holdfast status`, `holdfast run tickets.jsonl`, `holdfast drill region-loss`")
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
@@ -18,7 +17,7 @@ from holdfast.runs import answered, client_of, demand, wait_all
 from infra.topology import Settings
 
 if TYPE_CHECKING:
-    from pydantic_ai_dapr import Export, ReplayReport
+    from pydantic_ai_dapr import Export
 
 __all__ = ["export", "replay", "rerun", "verify"]
 
@@ -133,6 +132,7 @@ def replay(file: Path, agent: str, model: str, max_iterations: int, json_: bool)
     """Run an agent's code over an export, and prove that it does the same, or show the first difference."""
     from pydantic_ai.exceptions import UserError
     from pydantic_ai_dapr import PayloadLostError
+    from service.replay import replayed
 
     history = _load(file, json_)
     try:
@@ -234,22 +234,3 @@ def _of_deployment(stack: str, state: Path | None, signer: str | None, json_: bo
         except NoManifest as error:
             refuse(UNCHECKED, f"{error}; or name a root that you trust with --trust-anchors", json_=json_)
     return manifest.ca, signer or manifest.signer
-
-
-def replayed(history: Export, reference: str, model: str, max_iterations: int) -> ReplayReport:
-    """Run the code of the agent that a region hosts over an export. Raises as `load_hosted` and `replay` do."""
-    from pydantic_ai_dapr import DaprWorkflowAgentRunner
-    from service.hosting import Effects, load_hosted
-
-    hosted, nowhere = load_hosted(reference), Path(os.devnull)
-    if not hasattr(hosted, "build_agent"):
-        raise ValueError(
-            f"{reference} is a {type(hosted).__name__}, not what a region hosts; "
-            "`python -m pydantic_ai_dapr replay` takes an agent or a runner"
-        )
-    effects = Effects(
-        url="https://replay.invalid", ca=nowhere, token_file=nowhere, region="replay", epoch=0, worker="replay"
-    )
-    agent: Any = hosted.build_agent(model=model, model_latency_seconds=0.0, effects=effects)
-    runner = DaprWorkflowAgentRunner(agent, name=hosted.name, max_iterations=max_iterations, port=1)
-    return runner.replay(history)

@@ -11,7 +11,7 @@ from contextlib import asynccontextmanager
 import httpx
 from fastapi import FastAPI
 from pydantic_ai_dapr.client import AgentRunClient
-from run_index import RunIndex
+from run_index import Epochs, RunIndex
 from service.hosting import load_hosted
 from serving import configuration_of, read_secret, serve
 from serving.server import log_to_stderr
@@ -60,6 +60,7 @@ def build_agent(config: AgentConfig) -> RegionAgent:
             events,
         ),
         index=index,
+        epochs=Epochs(index.database),
         make_sweeper=sweeper,
         pairs=Pairs(config.sidecars, supervisor, events),
         reminders=Reminders(config.scheduler.data_dir, config.role_file.with_name("swept.epoch")),
@@ -83,7 +84,8 @@ def main(arguments: list[str]) -> int:
         follow.cancel()
         await agent.close()
 
-    serve(build_app(agent, read_secret(config.token_file), following), config.listen, config.tls)
+    operator = read_secret(config.operator_token_file) if config.operator_token_file else None
+    serve(build_app(agent, read_secret(config.token_file), following, operator), config.listen, config.tls)
     return 0
 
 

@@ -8,9 +8,10 @@ import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 import httpx
-from run_index import IndexUnavailableError, RunIndex
+from run_index import Epochs, IndexUnavailableError, RunIndex
 
 from region_agent.activation import ActivationError, RegionProcesses
 from region_agent.config import AgentConfig
@@ -21,7 +22,7 @@ from region_agent.peer import PeerWatch
 from region_agent.reminders import Reminders
 from region_agent.role import ASKED_SECONDS, UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
 from region_agent.supervisor import SupervisorError
-from region_agent.sweep import Sweeper
+from region_agent.sweep import Sweeper, Swept
 
 log = logging.getLogger(__name__)
 AGAIN_SECONDS = 0.5
@@ -36,6 +37,7 @@ class RegionAgent:
     processes: RegionProcesses
     peer: PeerWatch
     index: RunIndex
+    epochs: Epochs
     make_sweeper: Callable[[], Sweeper]
     pairs: Pairs
     reminders: Reminders
@@ -121,6 +123,7 @@ class RegionAgent:
         if before is None or before.epoch != epoch:
             self.events.record("promoted", epoch=epoch)
         self._stop_watching()
+        began = datetime.now(UTC)
         schema = asyncio.create_task(asyncio.to_thread(self.index.ensure_schema))
         self.role = await self.processes.activate(epoch)
         life = self.reminders.begin(epoch)
@@ -129,7 +132,7 @@ class RegionAgent:
         self.peer.rest()
         self.sweeper = self.make_sweeper()
         self._watches = [
-            asyncio.create_task(self._sweep_and_watch(self.sweeper, epoch, life)),
+            asyncio.create_task(self._sweep_and_watch(self.sweeper, epoch, life, began)),
             asyncio.create_task(self.pairs.watch()),
         ]
 
@@ -139,15 +142,29 @@ class RegionAgent:
         self.role = await self.processes.deactivate(epoch)
         self.events.record("role-changed", **{"from": before.role if before else None, "to": "standby", "epoch": epoch})
 
-    async def _sweep_and_watch(self, sweeper: Sweeper, epoch: int, life: str) -> None:
+    async def _sweep_and_watch(self, sweeper: Sweeper, epoch: int, life: str, began: datetime) -> None:
+        swept: Swept | None = None
         while not self.reminders.are_swept(life):
             try:
-                await sweeper.sweep(epoch, life)
+                swept = await sweeper.sweep(epoch, life)
                 self.reminders.note_swept(life)
             except IndexUnavailableError as error:
                 self.events.record("sweep-failed", error=str(error))
                 await asyncio.sleep(AGAIN_SECONDS)
+        # After the sweep, and beside the watch: no run waits for a record that is for readers.
+        self._watches.append(asyncio.create_task(self._record_epoch(epoch, began, swept)))
         await sweeper.watch()
+
+    async def _record_epoch(self, epoch: int, began: datetime, swept: Swept | None) -> None:
+        while True:
+            try:
+                await asyncio.to_thread(self.epochs.record, epoch, self.config.region, began)
+                if swept is not None:
+                    await asyncio.to_thread(self.epochs.record_sweep, epoch, swept.runs, swept.seconds)
+                return
+            except IndexUnavailableError as error:
+                log.warning("epoch %s is not recorded yet: %s", epoch, error)
+                await asyncio.sleep(AGAIN_SECONDS)
 
     def _stop_watching(self) -> None:
         for watch in self._watches:

@@ -36,13 +36,17 @@ class EarlyReleaseConfig(ConfigurationFile):
 
 
 class AgentConfig(ConfigurationFile):
-    """One region agent. Addresses of the other region and the witness are WAN links."""
+    """One region agent. Addresses of the other region and the witness are WAN links.
+
+    Whoever holds the operator's token may ask for a switchover; without one nobody may.
+    """
 
     region: str
     peer_region: str
     listen: Listen
     tls: Tls
     token_file: Path
+    operator_token_file: Path | None = None
     patroni: str
     peer_patroni: str
     patroni_scope: str

@@ -1,4 +1,7 @@
-"""What the agent knows, for people (`/status`) and for Prometheus (`/metrics`)."""
+"""What the agent knows, for people (`/status`, `/cluster`) and for Prometheus (`/metrics`), and one thing that it does.
+
+That is to have the lease handed over to the other region (`/switchover`).
+"""
 
 from __future__ import annotations
 
@@ -6,14 +9,17 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
+from hmac import compare_digest
+from typing import Annotated
 
-from fastapi import FastAPI, Response
+from fastapi import FastAPI, Header, Response
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from pydantic import BaseModel
-from serving import harden
+from serving import Problem, harden
 
 from region_agent.agent import RegionAgent
+from region_agent.handover import Cluster, Handover, read_cluster
 from region_agent.patroni import Member
 
 
@@ -88,10 +94,19 @@ class _Collector:
         return [*metrics, decisions]
 
 
+class HandedOver(BaseModel):
+    """Where the lease is going."""
+
+    candidate: str
+
+
 def build_app(
-    agent: RegionAgent, token: str, lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]]
+    agent: RegionAgent,
+    token: str,
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
+    operator_token: str | None = None,
 ) -> FastAPI:
-    """The agent's interface, for callers who hold `token`."""
+    """The agent's interface, for callers who hold `token`; to hand the lease over takes `operator_token` too."""
     app = FastAPI(title="Region agent", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     harden(app, token=token, max_body_bytes=1000, public_paths=("/healthz",))
     registry = CollectorRegistry()
@@ -104,6 +119,21 @@ def build_app(
     @app.get("/status")
     async def status() -> Status:  # pyright: ignore[reportUnusedFunction]
         return status_of(agent)
+
+    @app.get("/cluster")
+    async def cluster() -> Cluster:  # pyright: ignore[reportUnusedFunction]
+        seen = await read_cluster(agent.local, agent.config.patroni)
+        if seen is None:
+            raise Problem(503, "unavailable", "the region's Patroni doesn't answer; try again")
+        return seen
+
+    handover = Handover(agent.config, agent.local, agent.events)
+
+    @app.post("/switchover", status_code=202)
+    async def switchover(operator: Annotated[str, Header(alias="Holdfast-Operator")] = "") -> HandedOver:  # pyright: ignore[reportUnusedFunction]
+        if operator_token is None or not compare_digest(operator.encode(), operator_token.encode()):
+            raise Problem(403, "forbidden", "a switchover takes the operator's token, in Holdfast-Operator")
+        return HandedOver(candidate=await handover.begin(agent.role))
 
     @app.get("/metrics")
     async def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]

@@ -57,6 +57,14 @@ class Signal:
     wait: float
 
 
+@dataclass(frozen=True)
+class Swept:
+    """What a sweep found open, and how long it took in seconds."""
+
+    runs: int
+    seconds: float
+
+
 @dataclass
 class Sweeper:
     """Signals runs until each has moved or ended, schedules accepted runs, closes ended ones, reports stuck ones."""
@@ -77,7 +85,7 @@ class Sweeper:
         self._pool = ThreadPoolExecutor(PARALLEL, "sweep")
         self._turn = count()
 
-    async def sweep(self, epoch: int, life: str) -> None:
+    async def sweep(self, epoch: int, life: str) -> Swept:
         """Raise `recover` on every open run that has a workflow; `watch` goes on with those that don't move.
 
         The signal carries the life of the scheduler's store, so that a run heeds it once in each.
@@ -88,6 +96,7 @@ class Sweeper:
         await self._each(open_runs, self._signal)
         seconds = round(self.clock() - began, 3)
         self.events.record("sweep-finished", epoch=epoch, runs=len(open_runs), seconds=seconds)
+        return Swept(len(open_runs), seconds)
 
     async def watch(self) -> None:
         """Look after the open runs until cancelled."""

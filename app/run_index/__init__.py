@@ -1,5 +1,24 @@
-"""The durable index of accepted runs: a start is acknowledged when its row is committed."""
+"""The durable index of accepted runs: a start is acknowledged when its row is committed.
 
-from run_index.index import Acceptance, IndexedRun, IndexUnavailableError, NotStorableError, RunIndex
+Beside the runs it holds what must be in both regions as well: the record of epochs, and the audit log.
+"""
 
-__all__ = ["Acceptance", "IndexUnavailableError", "IndexedRun", "NotStorableError", "RunIndex"]
+from run_index.audit import AuditEntry, AuditLog, Deed
+from run_index.database import Database, IndexUnavailableError, NotStorableError
+from run_index.epochs import Epoch, Epochs, epoch_at
+from run_index.index import Acceptance, IndexedRun, RunIndex
+
+__all__ = [
+    "Acceptance",
+    "AuditEntry",
+    "AuditLog",
+    "Database",
+    "Deed",
+    "Epoch",
+    "Epochs",
+    "IndexUnavailableError",
+    "IndexedRun",
+    "NotStorableError",
+    "RunIndex",
+    "epoch_at",
+]

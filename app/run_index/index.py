@@ -3,30 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator
-from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from datetime import datetime
 from hashlib import sha256
 from importlib.resources import files
 from typing import Literal, LiteralString
 
-import psycopg
 from psycopg.rows import class_row
 from pydantic import JsonValue
 
-from run_index.connections import Connections, NoConnectionError
+from run_index.database import Database, IndexUnavailableError
 
 RunInput = dict[str, JsonValue]
 _SCHEMA_LOCK = 0x486F6C64
-
-
-class IndexUnavailableError(Exception):
-    """The database did not answer in time, or is not the primary; the outcome of a write is unknown."""
-
-
-class NotStorableError(ValueError):
-    """The database can't hold a value, such as text with a NUL character; trying again would not help."""
 
 
 @dataclass(frozen=True)
@@ -70,22 +59,12 @@ class RunIndex:
     """
 
     def __init__(self, dsn: str, *, timeout: float = 5.0, max_connections: int = 8) -> None:
-        self._connections = Connections(dsn, timeout=timeout, limit=max_connections)
-
-    @contextmanager
-    def _connection(self) -> Generator[psycopg.Connection]:
-        try:
-            with self._connections.use() as connection:
-                yield connection
-        except (psycopg.OperationalError, psycopg.InternalError, NoConnectionError) as error:
-            raise IndexUnavailableError(f"the run index can't be used: {type(error).__name__}") from error
-        except psycopg.DataError as error:
-            raise NotStorableError(f"a value can't be stored: {str(error).splitlines()[0]}") from error
+        self.database = Database(dsn, timeout=timeout, max_connections=max_connections)
 
     def ensure_schema(self) -> None:
         """Make the table where it is missing; harmless to repeat, also from two processes at once."""
         schema = files("run_index").joinpath("schema.sql").read_bytes()
-        with self._connection() as connection, connection.transaction():
+        with self.database.connection() as connection, connection.transaction():
             connection.execute("select pg_advisory_xact_lock(%s)", (_SCHEMA_LOCK,))
             connection.execute(schema)
 
@@ -102,7 +81,7 @@ class RunIndex:
         text = json.dumps(run_input, sort_keys=True)
         start = text if rerun_of is None else f"{text} {rerun_of} {rerun_step}"
         digest = sha256(start.encode()).hexdigest()
-        with self._connection() as connection:
+        with self.database.connection() as connection:
             inserted = connection.execute(
                 "insert into holdfast.runs (run_id, input, input_digest, agent, rerun_of, rerun_step)"
                 " values (%s, %s, %s, %s, %s, %s) on conflict (run_id) do nothing returning run_id",
@@ -121,7 +100,7 @@ class RunIndex:
 
     def mark_scheduled(self, run_id: str) -> None:
         """Note that the run has a workflow."""
-        with self._connection() as connection:
+        with self.database.connection() as connection:
             connection.execute(
                 "update holdfast.runs set scheduled_at = clock_timestamp(), status = 'scheduled'"
                 " where run_id = %s and scheduled_at is null and closed_at is null",
@@ -130,7 +109,7 @@ class RunIndex:
 
     def close_run(self, run_id: str, status: str, error: str | None = None) -> bool:
         """Note that the run has ended with `status`; False where that was known."""
-        with self._connection() as connection:
+        with self.database.connection() as connection:
             closed = connection.execute(
                 "update holdfast.runs set closed_at = clock_timestamp(), status = %s, error = %s"
                 " where run_id = %s and closed_at is null",
@@ -158,7 +137,7 @@ class RunIndex:
         until: datetime | None = None,
         id_contains: str | None = None,
     ) -> list[IndexedRun]:
-        """Runs newest first; `before` is the `(accepted_at, run_id)` of the last run of the page before.
+        """Runs newest first, without inputs; `before` is the last run of the page before: `(accepted_at, run_id)`.
 
         Of the runs that were accepted from `since` on and before `until`. The status `open` is of all that have not
         ended.
@@ -180,11 +159,13 @@ class RunIndex:
             where.append("(accepted_at, run_id) < (%s, %s)")
             values.extend(before)
         wanted: LiteralString = " and ".join(where)
-        return self._select(wanted + " order by accepted_at desc, run_id desc limit %s", (*values, limit))
+        order: LiteralString = " order by accepted_at desc, run_id desc limit %s"
+        # An input may have a megabyte, and nobody reads a hundred of them.
+        return self._select(wanted + order, (*values, limit), _COLUMNS.replace("input", "'{}'::jsonb as input"))
 
     def count_open(self) -> int:
         """How many runs have not ended."""
-        with self._connection() as connection:
+        with self.database.connection() as connection:
             row = connection.execute("select count(*) from holdfast.runs where closed_at is null").fetchone()
         assert row is not None
         return int(row[0])
@@ -192,7 +173,7 @@ class RunIndex:
     def is_writable(self) -> bool:
         """Whether the database answers and is the primary."""
         try:
-            with self._connection() as connection:
+            with self.database.connection() as connection:
                 row = connection.execute("select pg_is_in_recovery()").fetchone()
         except IndexUnavailableError:
             return False
@@ -200,11 +181,13 @@ class RunIndex:
 
     def close(self) -> None:
         """Close every connection."""
-        self._connections.close()
+        self.database.close()
 
-    def _select(self, condition: LiteralString, values: tuple[object, ...]) -> list[IndexedRun]:
-        query: LiteralString = f"select {_COLUMNS} from holdfast.runs where {condition}"  # noqa: S608
-        with self._connection() as connection, connection.cursor(row_factory=class_row(IndexedRun)) as cursor:
+    def _select(
+        self, condition: LiteralString, values: tuple[object, ...], columns: LiteralString = _COLUMNS
+    ) -> list[IndexedRun]:
+        query: LiteralString = f"select {columns} from holdfast.runs where {condition}"  # noqa: S608
+        with self.database.connection() as connection, connection.cursor(row_factory=class_row(IndexedRun)) as cursor:
             return cursor.execute(query, values).fetchall()
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import ssl
 import sys
 
 from pydantic_ai_dapr import AgentRunClient
-from run_index import RunIndex
+from run_index import AuditLog, Epochs, RunIndex
 from serving import configuration_of, read_secret, serve
 from serving.server import log_to_stderr
 
 from service.api import build_app
-from service.config import ServiceConfig
+from service.config import ConsoleConfig, ServiceConfig
+from service.console import Console
+from service.console.access import Role, Sessions
+from service.console.masking import Masks
+from service.console.neighbour import Neighbour
 from service.hosting import load_hosted
 from service.region import Region
 from service.role import RoleFile
@@ -36,8 +41,32 @@ def main(arguments: list[str]) -> int:
         store=state_store(config.app_id, dsn),
         role_file=RoleFile(config.role_file),
     )
-    serve(build_app(region, read_secret(config.token_file)), config.listen, config.tls)
+    token = read_secret(config.token_file)
+    console = console_of(region, config.console, token) if config.console else None
+    serve(build_app(region, token, console), config.listen, config.tls)
     return 0
+
+
+def console_of(region: Region, config: ConsoleConfig, token: str) -> Console:
+    """The console over a region. Raises ValueError where its tokens can't be told apart, or are short."""
+    tokens: dict[Role, str] = {
+        "viewer": read_secret(config.viewer_token_file),
+        "operator": read_secret(config.operator_token_file),
+    }
+    database = region.index.database
+    return Console(
+        region=region,
+        sessions=Sessions(tokens, lifetime=config.session_minutes * 60, idle=config.idle_minutes * 60),
+        epochs=Epochs(database),
+        audit=AuditLog(database),
+        neighbour=Neighbour(
+            config.agent,
+            token=token,
+            operator_token=tokens["operator"],
+            context=ssl.create_default_context(cafile=str(region.config.tls.ca)),
+        ),
+        masks=Masks(config.mask_keys, config.mask_values),
+    )
 
 
 if __name__ == "__main__":

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from pydantic import BaseModel, JsonValue
 from pydantic_ai_dapr import RunStatus
 from run_index import IndexedRun
+
+KnownStatus = Literal["open", "accepted", "scheduled", "completed", "failed", "terminated"]
+"""What the run index can be asked for; `open` is every run that has not ended."""
 
 
 class Run(BaseModel):

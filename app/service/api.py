@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 import json
 from collections.abc import AsyncIterator
-from datetime import datetime
 from importlib.metadata import version
 from typing import Annotated, Literal
 
@@ -15,21 +12,20 @@ from fastapi import FastAPI, Query, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic_ai_dapr import HistoryEvent, RunInput, WorkflowUnavailableError
-from run_index import IndexedRun, IndexUnavailableError
+from run_index import IndexUnavailableError
 from serving import Problem, harden
 from serving.hardening import RateLimit
 
-from service import approvals, histories
-from service.answers import Run, Runs
+from service import actions, approvals, histories
+from service.answers import KnownStatus, Run, Runs
+from service.console import Console, build_console
 from service.histories import found
 from service.hosting import HostedAgent
+from service.paging import cursor_after, position_of
 from service.region import ActiveRegion, InstanceId, Region, RunId, failures_are_problems
 
 FOLLOW_EVERY_SECONDS = 0.25
 PUBLIC_PATHS = ("/healthz",)
-
-KnownStatus = Literal["open", "accepted", "scheduled", "completed", "failed", "terminated"]
-"""What the run index can be asked for; `open` is every run that has not ended."""
 
 
 class StartRequest(BaseModel):
@@ -50,8 +46,8 @@ class RoleAnswer(BaseModel):
     active_url: str | None
 
 
-def build_app(region: Region, token: str) -> FastAPI:
-    """The API over a region, for callers who hold `token`."""
+def build_app(region: Region, token: str, console: Console | None = None) -> FastAPI:
+    """The API over a region, for callers who hold `token`; with the console, for people who sign in."""
     config = region.config
     app = FastAPI(
         title="Holdfast",
@@ -64,6 +60,7 @@ def build_app(region: Region, token: str) -> FastAPI:
         token=token,
         max_body_bytes=config.max_body_bytes,
         public_paths=PUBLIC_PATHS,
+        guarded_elsewhere="/console" if console else None,
         rate_limit=RateLimit(config.rate_per_second, config.rate_burst),
     )
 
@@ -124,10 +121,9 @@ def build_app(region: Region, token: str) -> FastAPI:
                 until=until,
                 id_contains=id_contains,
                 limit=limit,
-                before=_decode_cursor(cursor),
+                before=position_of(cursor),
             )
-        last = page[-1] if len(page) == limit else None
-        return Runs(runs=[Run.accepted(run) for run in page], next=_encode_cursor(last) if last else None)
+        return Runs(runs=[Run.accepted(run) for run in page], next=cursor_after(page, limit))
 
     @app.get("/v1/runs/{run_id}")
     def run(run_id: InstanceId, where: ActiveRegion) -> Run:
@@ -137,16 +133,7 @@ def build_app(region: Region, token: str) -> FastAPI:
     @app.post("/v1/runs/{run_id}/cancel")
     def cancel(run_id: InstanceId, where: ActiveRegion) -> Run:
         with failures_are_problems():
-            indexed = where.known(run_id)
-            workflow = where.sidecars.ask(lambda client: client.status(run_id))
-            if workflow is not None and workflow.is_terminal:
-                raise Problem(409, "already ended", f"run {run_id} is {workflow.status}")
-            if workflow is None:
-                where.index.close_run(run_id, "terminated", "cancelled before it was scheduled")
-            else:
-                where.sidecars.ask(lambda client: client.terminate(run_id))
-                workflow = where.sidecars.ask(lambda client: client.status(run_id))
-            return Run.of(where.index.get(run_id) or indexed, workflow)
+            return actions.cancel(where, run_id)
 
     @app.get("/v1/runs/{run_id}/events", response_class=StreamingResponse)
     def events(run_id: InstanceId, where: ActiveRegion) -> StreamingResponse:
@@ -158,6 +145,8 @@ def build_app(region: Region, token: str) -> FastAPI:
 
     app.include_router(histories.router)
     app.include_router(approvals.router)
+    if console is not None:
+        app.mount("/console", build_console(console))
     return app
 
 
@@ -198,17 +187,3 @@ async def _follow(region: Region, run_id: str) -> AsyncIterator[str]:
 
 def _event(name: str, data: dict[str, JsonValue]) -> str:
     return f"event: {name}\ndata: {json.dumps(data)}\n\n"
-
-
-def _encode_cursor(run: IndexedRun) -> str:
-    return base64.urlsafe_b64encode(f"{run.accepted_at.isoformat()} {run.run_id}".encode()).decode()
-
-
-def _decode_cursor(cursor: str | None) -> tuple[datetime, str] | None:
-    if cursor is None:
-        return None
-    try:
-        at, _, run_id = base64.urlsafe_b64decode(cursor).decode().partition(" ")
-        return datetime.fromisoformat(at), run_id
-    except (binascii.Error, UnicodeDecodeError, ValueError) as error:
-        raise Problem(422, "invalid request", "query.cursor: use the value of `next` as it was given") from error

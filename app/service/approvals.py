@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 from pydantic_ai_dapr import HistoryEvent, approval_event, steps
 from serving import Problem
 
-from service.region import ActiveRegion, InstanceId, failures_are_problems
+from service.region import ActiveRegion, InstanceId, Region, failures_are_problems
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/runs/{run_id}")
@@ -52,29 +52,35 @@ def approvals(run_id: InstanceId, where: ActiveRegion) -> list[Waiting]:
 @router.post("/approvals", status_code=202, responses={200: {"model": Decision}, 404: {}, 409: {}, 503: {}})
 def decide(run_id: InstanceId, decision: Decision, where: ActiveRegion, response: Response) -> Decision:
     """Decide a tool call. The first decision counts; the same one again is answered with 200, and changes nothing."""
-    call = decision.tool_call_id
     with failures_are_problems():
-        where.known(run_id)
-        workflow = where.sidecars.ask(lambda client: client.status(run_id))
-        events = where.sidecars.ask(lambda client: client.history(run_id)) if workflow else []
-        before = _decided(events, call)
-        if before is not None:
-            if before != decision.approved:
-                told = "approved" if before else "denied"
-                raise Problem(409, "already decided", f"call {call} of run {run_id} was {told} before")
+        if not decide_call(where, run_id, decision):
             response.status_code = 200
-            return decision
-        if workflow is not None and workflow.is_terminal:
-            raise Problem(409, "already ended", f"run {run_id} is {workflow.status}")
-        if call not in {one.tool_call_id for one in waiting(events)}:
-            raise Problem(409, "not waiting", f"run {run_id} does not wait for a decision about call {call}")
-        where.sidecars.ask(
-            lambda client: client.approve(
-                run_id, call, approved=decision.approved, message=decision.message, who=decision.who
-            )
-        )
-    log.info("run %s: call %s is %s by %s", run_id, call, "approved" if decision.approved else "denied", decision.who)
     return decision
+
+
+def decide_call(region: Region, run_id: str, decision: Decision) -> bool:
+    """Whether the decision is new. Raises Problem where another was taken before, or where nobody waits for one."""
+    call = decision.tool_call_id
+    region.known(run_id)
+    workflow = region.sidecars.ask(lambda client: client.status(run_id))
+    events = region.sidecars.ask(lambda client: client.history(run_id)) if workflow else []
+    before = _decided(events, call)
+    if before is not None:
+        if before != decision.approved:
+            told = "approved" if before else "denied"
+            raise Problem(409, "already decided", f"call {call} of run {run_id} was {told} before")
+        return False
+    if workflow is not None and workflow.is_terminal:
+        raise Problem(409, "already ended", f"run {run_id} is {workflow.status}")
+    if call not in {one.tool_call_id for one in waiting(events)}:
+        raise Problem(409, "not waiting", f"run {run_id} does not wait for a decision about call {call}")
+    region.sidecars.ask(
+        lambda client: client.approve(
+            run_id, call, approved=decision.approved, message=decision.message, who=decision.who
+        )
+    )
+    log.info("run %s: call %s is %s by %s", run_id, call, "approved" if decision.approved else "denied", decision.who)
+    return True
 
 
 def waiting(events: Sequence[HistoryEvent]) -> list[Waiting]:

@@ -2,9 +2,24 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from typing import Annotated
 
+from pydantic import AfterValidator, Field
 from serving import ConfigurationFile, Listen, Tls
+
+
+def _compiles(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"{value!r} is no regular expression: {error}") from error
+    return value
+
+
+Expression = Annotated[str, AfterValidator(_compiles)]
+"""A regular expression."""
 
 
 class SidecarPorts(ConfigurationFile):
@@ -14,10 +29,28 @@ class SidecarPorts(ConfigurationFile):
     http_port: int
 
 
+class ConsoleConfig(ConfigurationFile):
+    """The console. Each token stands for a role; `agent` is the region agent, the only one that it asks.
+
+    `mask_keys` and `mask_values` are regular expressions: names whose values are not shown, and what is not shown
+    wherever it stands, beside the rules that always hold. `model` and `max_iterations` are the workers', for replays.
+    """
+
+    viewer_token_file: Path
+    operator_token_file: Path
+    agent: str
+    session_minutes: Annotated[float, Field(gt=0)] = 480.0
+    idle_minutes: Annotated[float, Field(gt=0)] = 60.0
+    mask_keys: tuple[Expression, ...] = ()
+    mask_values: tuple[Expression, ...] = ()
+    model: str = ""
+    max_iterations: int = 25
+
+
 class ServiceConfig(ConfigurationFile):
     """One region's API. `app_id` is its sidecars', `peers` are the other regions' addresses.
 
-    `rate_per_second` bounds all callers together.
+    `rate_per_second` bounds all callers together. Without `console` there is none.
     """
 
     region: str
@@ -34,3 +67,4 @@ class ServiceConfig(ConfigurationFile):
     max_body_bytes: int = 1_000_000
     rate_per_second: float = 200.0
     rate_burst: int = 400
+    console: ConsoleConfig | None = None

@@ -71,14 +71,19 @@ def harden(
     token: str,
     max_body_bytes: int,
     public_paths: Sequence[str] = (),
+    guarded_elsewhere: str | None = None,
     rate_limit: RateLimit | None = None,
 ) -> None:
-    """Demand `Authorization: Bearer <token>` except on `public_paths`, and bound bodies and rate."""
+    """Demand `Authorization: Bearer <token>` except on `public_paths`, and bound bodies and rate.
+
+    What is mounted below the path `guarded_elsewhere` has guards of its own for all but the size of bodies.
+    """
     app.add_middleware(
         _Gate,
         token=token,
         max_body_bytes=max_body_bytes,
         public_paths=frozenset(public_paths),
+        guarded_elsewhere=guarded_elsewhere,
         rate_limit=rate_limit,
     )
 
@@ -126,9 +131,11 @@ class _Gate:
         token: str,
         max_body_bytes: int,
         public_paths: frozenset[str],
+        guarded_elsewhere: str | None,
         rate_limit: RateLimit | None,
     ) -> None:
         self._app, self._max, self._public, self._rate = app, max_body_bytes, public_paths, rate_limit
+        self._elsewhere = guarded_elsewhere
         self._expected = f"Bearer {token}".encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -154,6 +161,8 @@ class _Gate:
     def _refuse(self, path: str, headers: Headers) -> Problem | None:
         if path in self._public:
             return None
+        if self._elsewhere is not None and f"{path}/".startswith(f"{self._elsewhere}/"):
+            return self._too_large() if self._says_too_large(headers) else None
         if not compare_digest(headers.get("authorization", "").encode(), self._expected):
             return Problem(
                 401,
@@ -165,10 +174,11 @@ class _Gate:
             seconds = str(int(wait) + 1)
             detail = f"more requests than allowed; try again in {seconds} s"
             return Problem(429, "too many requests", detail, headers={"Retry-After": seconds})
+        return self._too_large() if self._says_too_large(headers) else None
+
+    def _says_too_large(self, headers: Headers) -> bool:
         length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._max:
-            return self._too_large()
-        return None
+        return length.isdecimal() and int(length) > self._max
 
     def _too_large(self) -> Problem:
         return Problem(

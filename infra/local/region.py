@@ -80,6 +80,7 @@ def _agent(layout: Layout, region: str) -> dict[str, object]:
         "listen": layout.address(f"{region}.agent"),
         "tls": layout.tls_files(name),
         "token_file": str(layout.secret("api-token")),
+        "operator_token_file": str(layout.secret("console-operator-token")),
         "patroni": layout.url(f"{region}.patroni"),
         "peer_patroni": layout.link_url(region, peer, "patroni"),
         "patroni_scope": postgres.SCOPE,
@@ -139,7 +140,7 @@ def _worker(layout: Layout, region: str, worker: str, number: int) -> dict[str, 
 
 
 def _service(layout: Layout, region: str) -> dict[str, object]:
-    name, peer = SITE_NAMES[region], other(region)
+    name, peer, settings = SITE_NAMES[region], other(region), layout.settings
     data = layout.data(name)
     return {
         "region": region,
@@ -156,4 +157,14 @@ def _service(layout: Layout, region: str) -> dict[str, object]:
         "max_body_bytes": 1_000_000,
         "rate_per_second": 200,
         "rate_burst": 400,
+        "console": {
+            "viewer_token_file": str(layout.secret("console-viewer-token")),
+            "operator_token_file": str(layout.secret("console-operator-token")),
+            "agent": layout.url(f"{region}.agent"),
+            "session_minutes": settings.console.session_minutes,
+            "mask_keys": list(settings.console.mask_keys),
+            "mask_values": list(settings.console.mask_values),
+            "model": settings.model,
+            "max_iterations": settings.max_iterations,
+        },
     }

@@ -36,6 +36,8 @@ _SITE_SECONDS, _REGION_SECONDS = 30.0, 120.0
 _SECRETS = (
     "api-token",
     "payments-token",
+    "console-viewer-token",
+    "console-operator-token",
     "provider-token",
     "control-token",
     *(f"postgres-{of}" for of in ("superuser", "replication", "rewind", "app")),

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
+from typing import Any
 
+import httpx
 from pydantic import JsonValue
 from pydantic_ai_dapr import (
     Export,
@@ -20,13 +23,18 @@ from pydantic_ai_dapr import (
     steps,
 )
 from refund_desk.hosted import hosted
-from run_index import Acceptance, IndexedRun, IndexUnavailableError, NotStorableError
+from run_index import Acceptance, AuditEntry, Deed, Epoch, IndexedRun, IndexUnavailableError, NotStorableError
 from service.config import ServiceConfig
+from service.console import Console
+from service.console.access import Sessions
+from service.console.masking import Masks
+from service.console.neighbour import Neighbour
 from service.region import Region
 from service.role import RoleFile
 from service.sidecars import Sidecars
 
 TOKEN = "the-token"
+VIEWER, OPERATOR = "a-viewer-s-token", "an-operator-s-token"
 PEER = "https://region-b.example:8443"
 SINCE = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -206,4 +214,94 @@ def region(directory: Path, index: MemoryIndex, *workflows: MemoryWorkflows, **c
         sidecars=Sidecars(workflows),
         store=StateStore("refund-desk", lambda keys: {}),
         role_file=RoleFile(config.role_file),
+    )
+
+
+class MemoryEpochs:
+    """The record of activations."""
+
+    def __init__(self) -> None:
+        self.epochs: list[Epoch] = []
+
+    def all(self) -> list[Epoch]:
+        return self.epochs
+
+
+class MemoryTrail:
+    """The audit log, which can be unavailable as a standby's is."""
+
+    def __init__(self) -> None:
+        self.entries: list[AuditEntry] = []
+        self.unavailable: set[str] = set()
+
+    def begin(self, deed: Deed) -> int:
+        self._may("begin")
+        self.entries.append(AuditEntry(**asdict(deed), id=len(self.entries) + 1, at=SINCE))
+        return len(self.entries)
+
+    def end(self, entry: int, outcome: str) -> None:
+        self._may("end")
+        self.entries[entry - 1] = replace(self.entries[entry - 1], outcome=outcome)
+
+    def page(self, *, limit: int, before: int | None = None, subject: str | None = None) -> list[AuditEntry]:
+        fits = [one for one in self.entries if subject in (None, one.subject) and (before is None or one.id < before)]
+        return fits[::-1][:limit]
+
+    def _may(self, what: str) -> None:
+        if what in self.unavailable:
+            raise IndexUnavailableError("the run index can't be used: ReadOnlySqlTransaction")
+
+
+class ToldAgent:
+    """A region agent: tells of an active region a and a standby b; a test changes what it says."""
+
+    def __init__(self) -> None:
+        self.status: dict[str, Any] = {
+            "region": "a",
+            "role": "active",
+            "epoch": 3,
+            "since": SINCE.isoformat(),
+            "open_runs": 2,
+            "stuck": [],
+            "early_release": {"enabled": True, "silent_seconds": 0.0, "decisions": {}, "last": None},
+        }
+        self.cluster: dict[str, Any] = {
+            "nodes": [
+                {"name": "a", "role": "leader", "state": "running", "timeline": 3},
+                {"name": "b", "role": "sync_standby", "state": "streaming", "timeline": 3, "lag": 0},
+            ],
+            "lease": {"ttl": 20, "loop_wait": 1},
+            "holder": "a",
+        }
+        self.asked: list[httpx.Request] = []
+        self.silent = False
+        self.refusal = ""
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        if self.silent:
+            raise httpx.ConnectError("refused")
+        if request.url.path == "/switchover":
+            refused = httpx.Response(409, json={"detail": self.refusal})
+            return refused if self.refusal else httpx.Response(202, json={"candidate": "b"})
+        return httpx.Response(200, json={"/status": self.status, "/cluster": self.cluster}[request.url.path])
+
+
+def console(region: Region, epochs: MemoryEpochs, trail: MemoryTrail, agent: ToldAgent, **options: Any) -> Console:
+    """A console over a region. Every look at the agent is a new one."""
+    ticks = count()
+    neighbour = Neighbour(
+        "https://agent.example",
+        token=TOKEN,
+        operator_token=OPERATOR,
+        transport=httpx.MockTransport(agent),
+        clock=lambda: 10.0 * next(ticks),
+    )
+    return Console(
+        region=region,
+        sessions=Sessions({"viewer": VIEWER, "operator": OPERATOR}, lifetime=3600, idle=600, **options),
+        epochs=epochs,  # type: ignore[arg-type]
+        audit=trail,
+        neighbour=neighbour,
+        masks=Masks(["^ssn$"], ["ticket-secret-[0-9]+"]),
     )

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from refund_desk import oracle
 
 from chaos.history import History
-from tests.support.browser import chromium, find_chromium
+from tests.support.browser import chromium, needed_chromium
 from tests.support.histories import region_loss, remembered, run_id
 from tests.support.reports import of_many_runs, report_of, twice_executed
 
@@ -24,10 +24,7 @@ MANY = 1000
 @pytest.fixture(scope="module")
 def browser(pages: dict[str, Path]) -> Generator[Browser]:
     """Started when all pages are there: its loop leaves no room for those that judging runs."""
-    path = find_chromium()
-    if path is None:
-        pytest.skip("no Chromium: install one (`apt-get install chromium`), or name it in $HOLDFAST_CHROMIUM")
-    with chromium(path) as started:
+    with chromium(needed_chromium()) as started:
         yield started
 
 

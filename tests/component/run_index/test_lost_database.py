@@ -33,8 +33,8 @@ def open_eight(index: RunIndex) -> None:
     """Leave eight connections in the pool."""
     with ExitStack() as stack:
         for _ in range(8):
-            stack.enter_context(index._connections.use())
-    assert len(index._connections._idle) == 8
+            stack.enter_context(index.database._connections.use())
+    assert len(index.database._connections._idle) == 8
 
 
 def test_the_first_call_after_a_restart_succeeds_although_every_connection_is_stale(
@@ -148,7 +148,7 @@ def test_a_start_that_is_not_in_the_table_is_not_acknowledged(database: Database
 
 def test_a_statement_that_waits_for_another_ends_in_time(database: Database, index: RunIndex) -> None:
     index.accept("run-1", INPUT)
-    with index._connections.use() as holder, holder.transaction():
+    with index.database._connections.use() as holder, holder.transaction():
         holder.execute("lock table holdfast.runs")
         with in_time(), pytest.raises(IndexUnavailableError):
             index.close_run("run-1", "completed")
@@ -172,7 +172,7 @@ def test_a_database_that_only_reads_refuses_a_start_and_still_answers(database: 
 def test_a_caller_that_finds_every_connection_in_use_is_told_in_time(database: Database, index: RunIndex) -> None:
     with ExitStack() as stack:
         for _ in range(8):
-            stack.enter_context(index._connections.use())
+            stack.enter_context(index.database._connections.use())
         with in_time(), pytest.raises(IndexUnavailableError, match="NoConnectionError"):
             index.get("run-1")
     assert index.get("run-1") is None
@@ -186,6 +186,6 @@ def test_an_index_that_was_closed_leaves_no_connection_behind(database: Database
 
     open_eight(index)
     assert connections() == 8
-    with index._connections.use():
+    with index.database._connections.use():
         index.close()
     until("every connection's end", lambda: connections() == 0)

@@ -36,7 +36,7 @@ from service.config import ServiceConfig
 from service.region import Region
 from service.role import RoleFile
 from service.sidecars import Sidecars
-from service.state_store import state_store
+from service.state_store import state_store, stored_history
 
 from tests.component.dapr_stack import API_TOKEN, until
 from tests.component.run_index.conftest import Database, server
@@ -72,6 +72,7 @@ class Desk:
     workflows: AgentRunClient
     runner: DaprWorkflowAgentRunner[Any, Any]
     asker: DaprWorkflowAgentRunner[Any, Any]
+    dsn: str
     attempts: list[Attempt] = field(default_factory=list)
 
     def start(self, run_id: str) -> str:
@@ -123,7 +124,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, server: Database) -> Iterator
             role_file=RoleFile(config.role_file),
         )
         with TestClient(build_app(region, TOKEN), headers={"Authorization": f"Bearer {TOKEN}"}) as api:
-            yield Desk(stack, api, index, workflows, runner, asking, attempts)
+            yield Desk(stack, api, index, workflows, runner, asking, server.dsn, attempts)
         for one in (runner, helper, asking):
             one.shutdown()
         workflows.close()
@@ -147,6 +148,20 @@ def test_every_step_is_told_with_its_duration(desk: Desk) -> None:
     assert [(one["ordinal"], one["attempt"], one["error"]) for one in found] == [(n, 1, None) for n in range(1, 15)]
     assert found[REFUND - 1]["name"] == "issue_refund"
     assert all(0 < one["seconds"] < 60 for one in found)
+
+
+def test_a_history_is_read_without_a_sidecar_as_a_sidecar_tells_it(desk: Desk) -> None:
+    run_id = desk.start("copied")
+    store = state_store(APP_ID, desk.dsn)
+    assert stored_history(store, run_id) == desk.workflows.history(run_id)
+    assert stored_history(store, "nobody") == []
+
+
+def test_what_is_kept_beside_a_history_is_read_without_a_sidecar_too(desk: Desk) -> None:
+    desk.asker.run_sync(f"go {'x' * 200_000}", run_id="long")
+    found = stored_history(state_store(APP_ID, desk.dsn), "long")
+    assert found == desk.workflows.history("long")
+    assert "$payload" not in found[1].model_dump_json()
 
 
 def test_a_rerun_is_executed_from_where_it_was_asked_for(desk: Desk) -> None:

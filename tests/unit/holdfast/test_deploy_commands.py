@@ -83,6 +83,8 @@ def test_up_says_what_it_did_and_what_comes_next(told: type[ToldDeployment]) -> 
     assert "root      starting\nroot      certificates\nroot      up after 0.3 s" in result.output
     assert "1 part created, 1 part updated in 12.3 s" in result.output
     assert "API of region a   https://127.0.0.1:1" in result.output
+    assert "console           https://127.0.0.1:1/console" in result.output
+    assert "/secrets/console-operator-token" in result.output
     assert "holdfast drill region-loss" in result.output
 
 

@@ -99,6 +99,12 @@ def test_everything_that_is_wrong_is_said_at_once_and_by_key() -> None:
         ("environment", 5),
         ("environment", ["NOT-A-NAME"]),
         ("target", "cluster"),
+        ("console.session_minutes", 0),
+        ("console.mask_keys", "^ssn$"),
+        ("console.mask_keys", 5),
+        ("console.mask_keys", [7]),
+        ("console.mask_values", [""]),
+        ("console.mask_values", ["(unclosed"]),
     ],
 )
 def test_a_wrong_type_or_value_is_refused_by_its_key(key: str, value: object) -> None:

@@ -101,6 +101,16 @@ def test_a_region_tells_the_other_to_reach_it_over_the_link_that_starts_there(a:
     assert config["restapi"]["connect_address"] == a.link("b", "a", "patroni")
 
 
+def test_a_console_has_two_tokens_and_only_its_region_s_agent_to_ask(a: Layout) -> None:
+    console = read(a, "region-a", "service.json")["console"]
+    assert console["agent"] == a.url("a.agent")
+    tokens = {name: Path(console[f"{name}_token_file"]).read_text().strip() for name in ("viewer", "operator")}
+    assert len(set(tokens.values())) == 2
+    assert all(len(token) > 30 for token in tokens.values())
+    agent = read(a, "region-a", "region-agent.json")
+    assert agent["operator_token_file"] == console["operator_token_file"]
+
+
 def test_no_secret_is_on_a_command_line(a: Layout) -> None:
     secrets = {a.secret(name).read_text().strip() for name in target._SECRETS}
     secrets.add(a.config("region-a", "dapr-api-token").read_text().strip())

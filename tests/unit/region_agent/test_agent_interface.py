@@ -43,6 +43,8 @@ def agent(config: AgentConfig, monkeypatch: pytest.MonkeyPatch) -> Any:
         role=RoleFile(config.role_file, "b").write("standby", 7),
         member=Member(role="replica", state="running", timeline=7, replication_state="streaming"),
         sweeper=None,
+        local=None,
+        events=None,
         peer=SimpleNamespace(
             silence=Silence(since=997.5, last_look=1000.0),
             decisions=Counter({"disabled": 3}),

@@ -6,6 +6,7 @@ import asyncio
 import shutil
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from region_agent.patroni import Member
 from region_agent.reminders import Reminders
 from region_agent.role import UNCLEAR_SECONDS, Role, RoleFile
 from region_agent.supervisor import SupervisorError
+from region_agent.sweep import Swept
 from run_index import IndexUnavailableError
 
 from tests.unit.region_agent.stand_ins import Clock, OverError, client_of
@@ -41,6 +43,8 @@ class Region:
         self.member: Member | None = PRIMARY
         self.did: list[str] = []
         self.broken: set[str] = set()
+        self.recorded: dict[int, datetime] = {}
+        self.recordings = threading.Semaphore(0)
         self.writable = False
         self.on_deactivated: Callable[[], object] = nothing
         self.role_file = RoleFile(config.role_file, config.region)
@@ -54,6 +58,7 @@ class Region:
             processes=self,  # type: ignore[arg-type]
             peer=self,  # type: ignore[arg-type]
             index=self,  # type: ignore[arg-type]
+            epochs=self,  # type: ignore[arg-type]
             make_sweeper=self._sweeper,  # type: ignore[arg-type]
             pairs=self,  # type: ignore[arg-type]
             reminders=Reminders(config.scheduler.data_dir, config.role_file.with_name("swept.epoch")),
@@ -81,6 +86,10 @@ class Region:
 
     def done(self, *kinds: str) -> list[str]:
         return [one for one in self.did if one.split()[0] in kinds]
+
+    def recording(self, *after: Callable[[], object]) -> list[Callable[[], object]]:
+        """Moments in which a recording is begun, by a thread of its own, and ended."""
+        return [*[nothing] * 5, lambda: self.recordings.acquire(timeout=10), *after, *[nothing] * 5]
 
     def forget(self) -> None:
         """The scheduler has nothing left of what it was told."""
@@ -136,6 +145,17 @@ class Region:
         if "schema" in self.broken:
             raise IndexUnavailableError("not yet")
 
+    def record(self, epoch: int, region: str, activated_at: datetime) -> None:
+        self.did.append(f"record {epoch} {region}")
+        self.recordings.release()
+        if "record" in self.broken:
+            raise IndexUnavailableError("not yet")
+        self.recorded[epoch] = activated_at
+
+    def record_sweep(self, epoch: int, runs: int, seconds: float) -> None:
+        self.did.append(f"record sweep {epoch} {runs} {seconds}")
+        self.recordings.release()
+
     def is_writable(self) -> bool:
         self.did.append(f"ask {self.clock.now}")
         return self.writable
@@ -151,11 +171,12 @@ class Sweeper:
     def __init__(self, region: Region) -> None:
         self.region, self.closed = region, False
 
-    async def sweep(self, epoch: int, life: str) -> None:
+    async def sweep(self, epoch: int, life: str) -> Swept:
         self.region.did.append(f"sweep {epoch}")
         self.region.lives.append(life)
         if "sweep" in self.region.broken:
             raise IndexUnavailableError("not yet")
+        return Swept(7, 0.25)
 
     async def watch(self) -> None:
         self.region.did.append("watch runs")
@@ -292,6 +313,29 @@ def test_a_new_epoch_whose_activation_failed_half_way_is_swept_too(region: Regio
 
     region.follow(nothing, promote, nothing, nothing, region.broken.clear, nothing, nothing)
     assert region.done("sweep") == ["sweep 4", "sweep 5"]
+
+
+def test_an_activation_is_recorded_with_its_sweep_and_as_of_before_any_process_was_started(region: Region) -> None:
+    before = datetime.now(UTC)
+    region.follow(*region.recording(), *region.recording())
+    assert region.done("sweep", "record") == ["sweep 4", "record 4 b", "record sweep 4 7 0.25"]
+    assert before <= region.recorded[4] <= datetime.now(UTC)
+
+
+def test_an_activation_that_could_not_be_recorded_holds_up_nothing_and_is_recorded_later(region: Region) -> None:
+    region.broken = {"record"}
+    region.follow(*region.recording(region.broken.clear), *region.recording(), *region.recording())
+    assert region.did.index("watch runs") < region.did.index("record sweep 4 7 0.25")
+    assert region.done("record")[:2] == ["record 4 b"] * 2
+    assert region.done("record")[-1] == "record sweep 4 7 0.25"
+
+
+def test_an_agent_that_starts_again_in_a_swept_epoch_records_no_sweep(region: Region) -> None:
+    reminders = region.agent.reminders
+    reminders.note_swept(reminders.begin(4))
+    region.role_file.write("active", 4)
+    region.follow(*region.recording())
+    assert region.done("record") == ["record 4 b"]
 
 
 def test_nothing_is_watched_any_more_when_the_processes_are_stopped(region: Region) -> None:

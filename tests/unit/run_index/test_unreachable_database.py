@@ -5,10 +5,11 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
-from run_index import IndexUnavailableError, RunIndex
+from run_index import AuditLog, Deed, Epochs, IndexUnavailableError, RunIndex
 from run_index.connections import Connections
 
 pytestmark = pytest.mark.unit
@@ -22,6 +23,12 @@ CALLS: dict[str, Callable[[RunIndex], object]] = {
     "get": lambda index: index.get("run-1"),
     "page": lambda index: index.page(status=None, limit=1, before=None),
     "count_open": lambda index: index.count_open(),
+    "record an epoch": lambda index: Epochs(index.database).record(2, "a", datetime.now(UTC)),
+    "record a sweep": lambda index: Epochs(index.database).record_sweep(2, 1, 0.5),
+    "epochs": lambda index: Epochs(index.database).all(),
+    "begin a deed": lambda index: AuditLog(index.database).begin(Deed("Ada", "operator", "here", "a", "cancel", "run")),
+    "end a deed": lambda index: AuditLog(index.database).end(1, "done"),
+    "deeds": lambda index: AuditLog(index.database).page(limit=1),
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import runpy
+import ssl
 import sys
 from pathlib import Path
 
@@ -38,6 +39,36 @@ def test_it_serves_the_region_of_its_configuration_to_holders_of_its_token(
     assert (listen, tls.cert) == ("region-a.example:8443", Path("service.crt"))
     client = TestClient(app, headers={"Authorization": "Bearer from-its-file"})
     assert client.get("/v1/role").json()["epoch"] == 9
+
+
+def test_a_console_is_served_where_one_is_configured(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[FastAPI] = []
+    monkeypatch.setattr(process, "serve", lambda app, *_: served.append(app))
+    monkeypatch.setattr(process.ssl, "create_default_context", lambda cafile: ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT))
+    place = config_file.parent
+    files = {role: place / role for role in ("viewer", "operator")}
+    for role, file in files.items():
+        file.write_text(f"{role}-s-token-of-its-own\n")
+    console = {f"{role}_token_file": str(file) for role, file in files.items()} | {"agent": "https://agent.example"}
+    config_file.write_text(json.dumps(service_config(place, console=console | {"mask_keys": ["^ssn$"]})))
+    assert process.main(["--config", str(config_file)]) == 0
+    client = TestClient(served[0], base_url="https://console.example")
+    assert client.get("/console/login").status_code == 200
+    fields = {"who": "Ada", "token": "operator-s-token-of-its-own"}
+    assert client.post("/console/login", data=fields, follow_redirects=False).status_code == 303
+    files["viewer"].write_text("short\n")
+    with pytest.raises(ValueError, match="viewer token has 5 characters"):
+        process.main(["--config", str(config_file)])
+
+
+def test_a_rule_that_is_no_regular_expression_is_refused_by_its_name(
+    config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = {"viewer_token_file": "v", "operator_token_file": "o", "agent": "x", "mask_values": ["(unclosed"]}
+    config_file.write_text(json.dumps(service_config(config_file.parent, console=console)))
+    with pytest.raises(SystemExit):
+        process.main(["--config", str(config_file)])
+    assert "console.mask_values.0: Value error, '(unclosed' is no regular expression" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["token", "dapr-token", "dsn"])

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import httpx
 import pytest
-from fastapi import FastAPI, Query
+from fastapi import FastAPI, Query, Request
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from serving import Problem, harden
@@ -20,6 +20,27 @@ TOKEN = "the-token"
 AUTHORIZED = {"Authorization": f"Bearer {TOKEN}"}
 LIMIT = 1000
 TEN_MEGABYTES = 10_000_000
+
+
+def test_what_is_guarded_elsewhere_is_bounded_in_size_alone() -> None:
+    app = FastAPI()
+    harden(app, token=TOKEN, max_body_bytes=LIMIT, guarded_elsewhere="/pages", rate_limit=RateLimit(0.001, 1))
+
+    @app.post("/pages/echo")
+    async def echo(request: Request) -> int:
+        return len(await request.body())
+
+    @app.get("/pagesbeside")
+    def beside() -> None: ...
+
+    client = TestClient(app)
+    for _ in range(3):
+        assert client.post("/pages/echo", content=b"x" * 10).json() == 10
+    assert client.post("/pages/echo", content=b"x" * (LIMIT + 1)).status_code == 413
+    assert client.post("/pages/echo", content=iter([b"x" * LIMIT, b"x"])).status_code == 413
+    assert client.get("/pages").status_code == 404
+    for path in ("/pagesbeside", "/other/pages", "//pages"):
+        assert client.get(path).status_code == 401
 
 
 class Item(BaseModel):
