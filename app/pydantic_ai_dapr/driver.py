@@ -264,7 +264,11 @@ class _Drive:
         """End this execution; what the engine still has for it goes to the next one."""
         assert self.journal is not None
         segment = Segment(run.begun, run.delivered, run.patches)
-        head = self.journal.append(ctx.instance_id, segment, continued.head if continued else None)
+        try:
+            head = self.journal.append(ctx.instance_id, segment, continued.head if continued else None)
+        except BaseException:
+            run.unwind()
+            raise
         next_start = start | {"continued": Continued(segment=run.segment + 1, head=head).model_dump()}
         run.head = head
         self.kept.keep(run)

@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from pydantic import TypeAdapter
 from pydantic_ai import Agent
+from pydantic_ai.capabilities import AbstractCapability
 from pydantic_ai.durable_exec import (
     JSON_CODEC,
     BaseDurabilityCapability,
@@ -29,7 +30,6 @@ from pydantic_ai.durable_exec import (
     ToolsetCallToolId,
     conversation_id_from_run_id,
 )
-from pydantic_ai.models.instrumented import InstrumentationSettings
 from pydantic_ai.tools import RunContext
 from pydantic_ai.usage import RunUsage
 
@@ -40,6 +40,7 @@ from pydantic_ai_dapr.operations import perform
 from pydantic_ai_dapr.remote_tools import RemoteTools
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.run import LiveRun, current_run
+from pydantic_ai_dapr.tracing import RunTracing
 from pydantic_ai_dapr.types import Kind, Operation
 from pydantic_ai_dapr.wire import Boundary, DaprTransports, Deps, LastRequest, model_wire, parameters_wire
 
@@ -214,9 +215,9 @@ class DaprDurability(BaseDurabilityCapability[Any]):
         self._backend: DaprBackend | None = None
         self._deps: Deps | None = None
 
-    def for_agent(self, agent: Any) -> DaprDurability:
+    def for_agent(self, agent: Any) -> AbstractCapability[Any]:
         """Bind to the agent, once."""
-        return self if self._agent is agent else cast("DaprDurability", super().for_agent(agent))
+        return self if self._agent is agent else super().for_agent(agent)
 
     def deps_codec(self) -> Deps:
         """How the agent's dependencies cross to a worker."""
@@ -231,9 +232,8 @@ class DaprDurability(BaseDurabilityCapability[Any]):
             self._backend = DaprBackend(str(self.name), self._retry, DaprTransports(boundary))
         return self._backend
 
-    def instrumentation_settings(self) -> InstrumentationSettings | None:
-        """How the agent's runs are instrumented, where they are."""
-        return self._instrumentation_settings()
+    def _companion_capabilities(self) -> list[AbstractCapability[Any]]:
+        return [RunTracing(), *super()._companion_capabilities()]
 
     @property
     def in_durable_context(self) -> bool:

@@ -7,6 +7,7 @@ import sys
 from contextlib import suppress
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import cast
 
 import httpx
 from pydantic import BaseModel, ConfigDict, JsonValue
@@ -78,6 +79,8 @@ class ErrorValue(BaseModel):
     body: JsonValue = None
     retry_after: float | None = None
     module: str | None = None
+    errors: tuple[ErrorValue, ...] = ()
+    """Those of a group."""
 
 
 def to_value(error: BaseException) -> ErrorValue:
@@ -103,6 +106,13 @@ def _to_value(error: BaseException) -> ErrorValue:
         )
     if isinstance(error, ModelAPIError):
         return ErrorValue(type=kind, message=error.message, retryable=True, model=error.model_name)
+    if isinstance(error, ExceptionGroup):
+        group = cast("ExceptionGroup[Exception]", error)
+        inner = tuple(to_value(one) for one in group.exceptions)
+        may_pass = all(one.retryable for one in inner)
+        return ErrorValue(
+            type=kind, message=group.message, retryable=may_pass, module=type(group).__module__, errors=inner
+        )
     retryable = isinstance(error, _MAY_PASS)
     module = None if kind in _BY_MESSAGE else type(error).__module__
     return ErrorValue(type=kind, message=str(error), retryable=retryable, module=module)
@@ -119,6 +129,8 @@ def rebuild(value: ErrorValue) -> Exception:
     kind = getattr(sys.modules.get(value.module or ""), value.type, None)
     if isinstance(kind, type) and issubclass(kind, Exception):
         with suppress(Exception):
+            if issubclass(kind, ExceptionGroup):
+                return kind(value.message, [rebuild(one) for one in value.errors])  # pyright: ignore[reportUnknownVariableType]
             error = kind(value.message)
             if str(error) == value.message:
                 return error

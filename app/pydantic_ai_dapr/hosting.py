@@ -81,9 +81,7 @@ def start_together(runners: Sequence[WorkflowHost], runtime: WorkflowRuntime | N
         host=address[0],
         port=str(address[1]),
         history_cache_max_instances=kept_runs or 1,
-        maximum_concurrent_activity_work_items=first.concurrency,
-        maximum_concurrent_orchestration_work_items=first.concurrency,
-        maximum_thread_pool_workers=first.concurrency + 8,
+        maximum_thread_pool_workers=first.concurrency,
     )
 
     def keep_answer(ctx: object, asked: dict[str, Any]) -> dict[str, Any]:

@@ -223,7 +223,8 @@ def _difference(position: int, recorded: JsonValue, done: JsonValue) -> Differen
 def _comparable(value: JsonValue, resolve: Callable[[JsonValue], JsonValue]) -> JsonValue:
     """The value without what PydanticAI takes from outside the workflow, anew at each execution of the same code.
 
-    That is the time at which a message was put together, the order of sets, and names of anonymous capabilities.
+    That is the time at which a message was put together, how long an attempt at a model took, the order of sets, and
+    names of anonymous capabilities.
     """
     value = resolve(value)
     if isinstance(value, list):
@@ -231,7 +232,9 @@ def _comparable(value: JsonValue, resolve: Callable[[JsonValue], JsonValue]) -> 
     if not isinstance(value, dict):
         return value
     is_message = "part_kind" in value or {"parts", "kind"} <= value.keys()
-    kept = {key: one for key, one in value.items() if not (is_message and key == "timestamp")}
+    is_attempt = {"outcome", "model_name", "duration"} <= value.keys()
+    taken = {"timestamp"} if is_message else {"timestamp", "duration"} if is_attempt else ()
+    kept = {key: one for key, one in value.items() if key not in taken}
     return {key: _as_set(one) if key in _SETS else _comparable(one, resolve) for key, one in kept.items()}
 
 

@@ -14,7 +14,7 @@ from typing import Any, Generic, TypeVar, cast
 from dapr.ext.workflow._durabletask.worker import VersionNotRegisteredException
 from pydantic import JsonValue, TypeAdapter
 from pydantic_ai import Agent
-from pydantic_ai.durable_exec import replay_scope
+from pydantic_ai.capabilities.abstract import leaf_capabilities
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, UserContent
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import DeferredToolResults
@@ -32,7 +32,7 @@ from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.outputs import OutputCodec
 from pydantic_ai_dapr.replaying import ReplayReport, replay
 from pydantic_ai_dapr.run import current_run
-from pydantic_ai_dapr.tracing import carried, continued, instrumentation
+from pydantic_ai_dapr.tracing import carried, continued
 from pydantic_ai_dapr.types import (
     RunEvent,
     RunFailedError,
@@ -374,8 +374,7 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
         run = current_run.get()
         assert run is not None
         run.notes["run_id"] = run_input.run_id
-        traced = instrumentation(hosted.agent, hosted.durability.instrumentation_settings(), run)
-        with continued(run_input.trace), replay_scope(is_replaying=run.is_replaying), self.waiting():
+        with continued(run_input.trace), self.waiting():
             result = await hosted.agent.run(
                 _prompt.validate_python(run_input.prompt),
                 deps=cast("Deps", hosted.durability.deps_codec().load(run_input.deps)),
@@ -387,7 +386,7 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
                 deferred_tool_results=_loaded(_deferred, run_input.deferred_tool_results),
                 conversation_id=run_input.conversation_id,
                 metadata=run_input.metadata,
-                capabilities=[*hosted.added, *traced] or None,
+                capabilities=hosted.added or None,
                 infer_name=False,
             )
         run.clock.set(result.all_messages())
@@ -463,7 +462,8 @@ def _version(name: str, version: str, agent: Agent[Deps, Output]) -> _Version[De
     if found is not None:
         return _Version(agent, found, [])
     added = DaprDurability(name=f"{name}@{version}" if version else name).for_agent(agent)
-    return _Version(agent, added, [added])
+    durability = next(one for one in leaf_capabilities(added) if isinstance(one, DaprDurability))
+    return _Version(agent, durability, [added])
 
 
 def _dumped(adapter: TypeAdapter[Any], value: Any) -> Any:

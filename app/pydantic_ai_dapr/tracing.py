@@ -9,21 +9,17 @@ is repeated is reported under the same identifier.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Iterator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import replace
-from datetime import datetime
 from typing import Any
 
 from opentelemetry import context, propagate, trace
-from pydantic_ai import Agent
-from pydantic_ai.capabilities import Instrumentation
-from pydantic_ai.capabilities.abstract import leaf_capabilities
-from pydantic_ai.models.instrumented import InstrumentationSettings
+from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering, Instrumentation
+from pydantic_ai.durable_exec import replay_scope
 from pydantic_core import to_jsonable_python
 
-from pydantic_ai_dapr.run import LiveRun
+from pydantic_ai_dapr.run import LiveRun, current_run
 
 Carrier = dict[str, str]
 """W3C trace context, as it crosses to another process."""
@@ -31,6 +27,7 @@ Remarks = dict[str, Any]
 """What was said in another process about the span that it was carried: attributes, events, another name."""
 
 
+IDENTIFIERS = "span-identifiers"
 REQUEST_MODEL, REQUEST_PARAMETERS = "gen_ai.request.model", "model_request_parameters"
 """What a `FallbackModel` looks for in the open span, to say there which model answered."""
 
@@ -71,15 +68,17 @@ def remark(remarks: Remarks) -> None:
         span.update_name(remarks["name"])
 
 
-class _SpanElsewhere(trace.NonRecordingSpan):
+class _SpanElsewhere(trace.Span):
     """A span that is open in another process, which is told what is said about it here."""
 
     def __init__(self, span_context: trace.SpanContext, attributes: dict[str, str]) -> None:
-        super().__init__(span_context)
-        self.attributes, self.remarks = attributes, Remarks()
+        self._context, self.attributes, self.remarks = span_context, attributes, Remarks()
+
+    def get_span_context(self) -> trace.SpanContext:
+        return self._context
 
     def is_recording(self) -> bool:
-        return self.get_span_context().trace_flags.sampled
+        return self._context.trace_flags.sampled
 
     def set_attribute(self, key: str, value: Any) -> None:
         self.set_attributes({key: value})
@@ -90,27 +89,46 @@ class _SpanElsewhere(trace.NonRecordingSpan):
     def add_event(self, name: str, attributes: Any = None, timestamp: int | None = None) -> None:
         self.remarks.setdefault("events", []).append([name, to_jsonable_python(attributes or {})])
 
+    def record_exception(self, exception: BaseException, attributes: Any = None, *_: Any, **__: Any) -> None:
+        about = {"exception.type": type(exception).__qualname__, "exception.message": str(exception)}
+        self.add_event("exception", about | (attributes or {}))
+
     def update_name(self, name: str) -> None:
         self.remarks["name"] = name
 
+    def set_status(self, status: Any, description: str | None = None) -> None:
+        """The operation's end says it."""
 
-def instrumentation(agent: Agent[Any, Any], settings: InstrumentationSettings | None, run: LiveRun) -> Iterator[Any]:
-    """The agent's own `Instrumentation`, or what `settings` make of it, with the spans of the run.
+    def end(self, end_time: int | None = None) -> None:
+        """It ends where it began."""
 
-    Given to a run, it stands in place of the agent's.
-    """
-    own = [one for one in leaf_capabilities(agent.root_capability) if isinstance(one, Instrumentation)]
-    for one in own or ([Instrumentation(settings)] if settings else []):
-        traced = copy(one.settings)
-        traced.tracer = RunTracer(one.settings.tracer, run)
-        yield replace(one, settings=traced)
+
+class RunTracing(AbstractCapability[Any]):
+    """Gives the spans of a durable run the run's identifiers and times, and reports none that a replay repeats."""
+
+    _safe_at_runtime = True
+
+    def get_ordering(self) -> CapabilityOrdering:
+        return CapabilityOrdering(position="outermost", wraps=(Instrumentation,))
+
+    async def wrap_run(self, ctx: Any, *, handler: Callable[[], Awaitable[Any]]) -> Any:
+        run = current_run.get()
+        if run is None:
+            return await handler()
+        for one in ctx.capabilities.values():
+            if isinstance(one, Instrumentation):  # this run's own copy
+                one.settings = copy(one.settings)
+                one.settings.tracer = RunTracer(one.settings.tracer, run)
+        with replay_scope(is_replaying=run.is_replaying):
+            return await handler()
 
 
 class RunTracer(trace.Tracer):
     """Begins spans with the run's identifiers, at the run's time."""
 
     def __init__(self, tracer: trace.Tracer, run: LiveRun) -> None:
-        self._tracer, self._run = _drawing(tracer, RunIdentifiers(run.instance_id, run.moment.at)), run
+        self._run = run
+        self._tracer = _drawing(tracer, run.notes.setdefault(IDENTIFIERS, RunIdentifiers(run)))
 
     def start_span(self, name: str, *args: Any, **options: Any) -> trace.Span:
         return self._tracer.start_span(name, *args, **{"start_time": int(self._run.now() * 1e9)} | options)
@@ -126,8 +144,8 @@ class RunTracer(trace.Tracer):
 class RunIdentifiers:
     """What the SDK draws identifiers from: the same ones, in the same order, at each execution of the run's code."""
 
-    def __init__(self, instance_id: str, begun: datetime) -> None:
-        self._seed, self._drawn = f"{instance_id}|{begun.isoformat()}", 0
+    def __init__(self, run: LiveRun) -> None:
+        self._seed, self._drawn = f"{run.instance_id}|{run.segment}|{run.ordinal}", 0
 
     def generate_trace_id(self) -> int:
         return self._draw(16)

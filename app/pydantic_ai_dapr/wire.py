@@ -20,17 +20,22 @@ from pydantic_ai.durable_exec import (
     DynamicToolsetCallToolParams,
     EventStreamHandlerParams,
     ModelCancelSuspendedResponseParams,
+    ModelCompactMessagesParams,
+    ModelRequestContextProjection,
     ModelRequestParams,
     ParameterTransport,
     ParameterTransports,
     ToolsetCallToolParams,
     ToolsetGetToolsParams,
+    WorkspaceCall,
+    WorkspaceCallParams,
     revalidate_function_call,
 )
 from pydantic_ai.messages import AgentStreamEvent, ModelMessage, ModelMessagesTypeAdapter, ModelResponse
 from pydantic_ai.models import ModelRequestParameters
 from pydantic_ai.tools import RunContext, ToolDefinition
 from pydantic_ai.toolsets import AbstractToolset, DynamicToolset, FunctionToolset
+from pydantic_ai.workspaces import WorkspaceRef
 from pydantic_core import to_jsonable_python
 
 from pydantic_ai_dapr.remote_tools import RemoteTools
@@ -41,6 +46,9 @@ _parameters = TypeAdapter(ModelRequestParameters)
 _response = TypeAdapter(ModelResponse)
 _event: TypeAdapter[Any] = TypeAdapter(AgentStreamEvent)
 _definition = TypeAdapter(ToolDefinition)
+_request = TypeAdapter(ModelRequestContextProjection)
+_call = TypeAdapter(WorkspaceCall)
+_ref = TypeAdapter(WorkspaceRef | None)
 
 
 class DaprRunContext(DurableRunContext[Any]):
@@ -213,6 +221,30 @@ class DaprTransports(ParameterTransports):
             lambda p: p.run_context,
             lambda p: {"arguments": to_jsonable_python(p.arguments), "model": p.model_id},
             lambda w, ctx: CapabilityOperationParams(ctx, arguments=w["arguments"], model_id=w["model"]),
+        )
+
+    def compact_messages(self) -> Transport[ModelCompactMessagesParams]:
+        def pack(params: ModelCompactMessagesParams) -> Wire:
+            request = ModelRequestContextProjection.from_context(params.request_context)
+            wire = _request.dump_python(request, mode="json")
+            return {"model": params.model_id, "request": wire, "instructions": params.instructions}
+
+        def unpack(wire: Wire, ctx: Any) -> ModelCompactMessagesParams:
+            request = _request.validate_python(wire["request"]).build_context(cast(Any, None))
+            return ModelCompactMessagesParams(
+                wire["model"], request_context=request, instructions=wire["instructions"], run_context=ctx
+            )
+
+        return Transport(self.boundary, lambda p: p.run_context, pack, unpack)
+
+    def workspace_call(self) -> Transport[WorkspaceCallParams]:
+        return Transport(
+            self.boundary,
+            lambda p: p.run_context,
+            lambda p: {"call": _call.dump_python(p.call, mode="json"), "ref": to_jsonable_python(p.ref)},
+            lambda w, ctx: WorkspaceCallParams(
+                run_context=ctx, ref=_ref.validate_python(w["ref"]), call=_call.validate_python(w["call"])
+            ),
         )
 
     def function_call(self, toolset: FunctionToolset[Any]) -> Transport[ToolsetCallToolParams]:

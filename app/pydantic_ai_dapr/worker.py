@@ -62,9 +62,7 @@ class Turns:
         turns = cls(worker, limit)
         worker._execute_orchestrator = turns.execute
         worker._execute_activity = _dropping(worker._execute_activity)
-        pools = worker._async_worker_manager
-        pools.submit_orchestration = pools.orchestration_thread_pool.submit
-        pools.submit_activity = pools.thread_pool.submit
+        worker._set_connection = _handing_out(worker)
         return turns
 
     def execute(self, request: Any, token: Any, reset: Callable[[], None]) -> None:
@@ -148,6 +146,52 @@ class Turns:
             old.close()
 
 
+class WorkItems:
+    """A sidecar's stream of work items. Each goes to its pool of threads from the thread that reads; the SDK, whose
+    way for it is two queues and an event loop, gets the rest, and every item once its worker stops.
+    """
+
+    def __init__(self, worker: Any, stream: Any) -> None:
+        self._worker, self._stream = worker, stream
+        self._reset: Callable[[], None] = worker._make_stream_teardown(stream)
+
+    def __next__(self) -> Any:
+        item = next(self._stream)
+        while not self._worker._shutdown.is_set() and self._is_handed_out(item):
+            item = next(self._stream)
+        return item
+
+    def cancel(self) -> None:
+        """End the stream."""
+        self._stream.cancel()
+
+    def _is_handed_out(self, item: Any) -> bool:
+        worker, pools = self._worker, self._worker._async_worker_manager
+        if item.HasField("workflowRequest"):
+            pools.orchestration_thread_pool.submit(
+                worker._execute_orchestrator, item.workflowRequest, item.completionToken, self._reset
+            )
+        elif item.HasField("activityRequest"):
+            request = item.activityRequest
+            activity = worker._registry.get_activity(request.name)
+            pools.thread_pool.submit(worker._execute_activity, activity, request, item.completionToken)
+        else:
+            return False
+        return True
+
+
+def _handing_out(worker: Any) -> Callable[[Any, Any], bool]:
+    """Makes a connection the worker's, whose streams hand out their items."""
+    connect: Callable[[Any, Any], bool] = worker._set_connection
+
+    def connect_handing_out(channel: Any, stub: Any) -> bool:
+        items = stub.GetWorkItems
+        stub.GetWorkItems = lambda request: WorkItems(worker, items(request))  # pyright: ignore[reportUnknownLambdaType]
+        return connect(channel, stub)
+
+    return connect_handing_out
+
+
 class Context(sdk._RuntimeOrchestrationContext):
     """A workflow's context, in which a run's wait for `recover` is nothing that the engine keeps.
 
@@ -159,7 +203,9 @@ class Context(sdk._RuntimeOrchestrationContext):
         super().__init__(instance_id)
         self._is_timed = any(_waits_for_recover(event.timerCreated) for event in history)
 
-    def create_timer_internal(self, fire_at: Any, retryable_task: Any = None, origin: Any = None) -> task.TimerTask:
+    def create_timer_internal(
+        self, fire_at: Any, retryable_task: Any = None, origin: Any = None
+    ) -> task.TimerTask[Any]:
         if not self._is_timed and isinstance(origin, pb.TimerOriginExternalEvent) and origin.name == RECOVER:
             return task.TimerTask()
         return super().create_timer_internal(fire_at, retryable_task, origin)

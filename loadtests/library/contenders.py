@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from infra.state import project_root
 from infra.toolchain import ToolchainError
 from infra.toolchain.uv import find_uv
 from loadtests.library.stack import Stack
@@ -172,9 +173,9 @@ def interpreter(contender: Contender, environments: Path) -> Path:
     is_made = made.exists() and made.read_text(encoding="utf-8") == wanted
     if is_made and LIBRARY not in contender.requirements:
         return python
-    uv = find_uv(environments / "uv")
+    uv = find_uv(project_root() / ".holdfast" / "uv")
     if uv is None:
-        raise UnmeasurableError("there is no uv on PATH to make its environment with")
+        raise UnmeasurableError("there is no uv to make its environment with: run `make setup`")
     install = ["pip", "install", "--quiet", "--python", str(python), "--reinstall-package", "pydantic-ai-dapr"]
     commands = [[*install, *contender.requirements]]
     if not is_made:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,9 +29,13 @@ class Worker:
     values: Values
     attempts: list[Attempt] = field(default_factory=list)
 
+    on_attempt: Callable[[Attempt], None] = lambda attempt: None
+    confirmations: Callable[..., Confirmations] = Confirmations
+
     def __post_init__(self) -> None:
+        self.operations = OperationHost(self._attempted)
         self.deliveries = Deliveries(
-            OperationHost(self.attempts.append), Confirmations(self._saved, self._tasks), Payloads(self.values)
+            self.operations, self.confirmations(self._saved, self._tasks), Payloads(self.values)
         )
         self.conversations = Conversations(8, self._inputs)
 
@@ -39,6 +44,14 @@ class Worker:
 
     async def expand(self, instance_id: str, ordinal: int, wire: Envelope) -> Envelope:
         return await self.conversations.expand(instance_id, ordinal, wire)
+
+    def stop(self) -> None:
+        """End its thread."""
+        self.operations.stop()
+
+    def _attempted(self, attempt: Attempt) -> None:
+        self.attempts.append(attempt)
+        self.on_attempt(attempt)
 
     def _saved(self, instance_id: str) -> Saved:
         return Saved.parse(self.engine.custom_status, self.engine.ended)
@@ -51,9 +64,8 @@ class Worker:
     async def _inputs(self, instance_id: str) -> Inputs:
         payloads = Payloads(self.values)
         history = self.engine.earlier + self.engine.history
-        scheduled = [event.value for event in history if event.kind == "scheduled"]
-        operations = [value for value in scheduled if isinstance(value, dict)]
-        return {one["ordinal"]: payloads.resolve(one["params"]) for one in operations if one.get("kind") == "model"}
+        requests = [one.value for one in history if one.kind == "scheduled" and "__model.request" in one.name]
+        return {value["ordinal"]: payloads.resolve(value["params"]) for value in requests}
 
 
 class Values(dict[str, bytes]):
@@ -78,29 +90,51 @@ class DurableRun:
 
     def __post_init__(self) -> None:
         self.values = Values()
-        self.runner = DaprWorkflowAgentRunner(
-            self.agent,
+        self.attempts: list[Attempt] = []
+        self.worker: Worker | None = None
+        workflow = self.host(self.agent)
+        deps = self.durability.deps_codec().dump(self.deps)
+        run_input = RunInput(run_id="run-1", prompt=self.prompt, deps=deps, **self.arguments)
+        self.engine = Engine(workflow, input=json.loads(run_input.model_dump_json()))
+        self.replace_worker()
+
+    def host(self, agent: Agent[Any, Any]) -> Any:
+        """The workflow, as a process has it that hosts the agent."""
+        self.runner = self.runner_of(agent)
+        self.durability = self.runner._durability  # pyright: ignore[reportPrivateUsage]
+        self.backend = self.durability.get_durable_operation_backend()
+        return self.runner._workflow(self.runner.kept, self.journal())  # pyright: ignore[reportPrivateUsage]
+
+    def runner_of(self, agent: Agent[Any, Any]) -> DaprWorkflowAgentRunner[Any, Any]:
+        """What hosts the agent in a process."""
+        return DaprWorkflowAgentRunner(
+            agent,
             name="agent",
             max_iterations=self.max_iterations,
             port=1,
             kept_runs=self.kept_runs,
             segment_answers=self.segment_answers,
         )
-        durability = self.runner._durability  # pyright: ignore[reportPrivateUsage]
-        self.backend = durability.get_durable_operation_backend()
-        deps = durability.deps_codec().dump(self.deps)
-        run_input = RunInput(run_id="run-1", prompt=self.prompt, deps=deps, **self.arguments)
-        journal = Journal(Payloads(self.values), lambda instance_id: [])
-        workflow = self.runner._workflow(self.runner.kept, journal)  # pyright: ignore[reportPrivateUsage]
-        self.engine = Engine(workflow, input=json.loads(run_input.model_dump_json()))
-        self.attempts: list[Attempt] = []
-        self.replace_worker()
+
+    def journal(self) -> Journal:
+        """What the process keeps earlier segments in."""
+        return Journal(Payloads(self.values), lambda instance_id: [])
+
+    def make_worker(self) -> Worker:
+        """What executes the process's activities."""
+        return Worker(self.runner, self.engine, self.values, self.attempts)
 
     def replace_worker(self) -> None:
         """Forget what a process would have in memory."""
+        self.stop()
         self.runner.kept.clear()
-        self.worker = Worker(self.runner, self.engine, self.values, self.attempts)
-        self.backend.executor = self.worker
+        self.backend.executor = self.worker = self.make_worker()
+
+    def stop(self) -> None:
+        """End the process's threads."""
+        if self.worker is not None:
+            self.worker.stop()
+            self.worker = None
 
     def serve(self, name: str, value: Any) -> Any:
         """Execute one activity."""

@@ -193,15 +193,21 @@ def scripted(turns: Turns, weather: random.Random | None = None, **options: Any)
 
 def recording(agent: Agent[Any, Any], segment_answers: int = 100) -> tuple[DurableRun, RecordingEngine]:
     run = DurableRun(agent, segment_answers=segment_answers)
+    return run, recorded(run)
+
+
+def recorded(run: DurableRun) -> RecordingEngine:
+    """The engine of a run that has yet to begin, in place of its own."""
     journal = Journal(Payloads(run.values, inline_bytes=500), lambda _: engine.events())
     workflow = run.runner._workflow(run.runner.kept, journal)  # pyright: ignore[reportPrivateUsage]
     engine = RecordingEngine(workflow, input=run.engine.input, values=run.values)
     run.engine = engine
     run.replace_worker()
-    return run, engine
+    return engine
 
 
 def finished(agent: Agent[Any, Any], segment_answers: int = 100) -> Export:
     run, engine = recording(agent, segment_answers)
     engine.run(run.serve)
+    run.stop()
     return engine.export()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections import deque
 from collections.abc import Callable, Generator
+from copy import copy
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
@@ -128,6 +129,9 @@ def activity_context(instance_id: str, task: Event) -> SimpleNamespace:
     return SimpleNamespace(workflow_id=instance_id, task_id=task.id, get_inner_context=lambda: inner)
 
 
+_SAVED = ("input", "executions", "earlier", "history", "inbox", "wakeups", "result", "ended", "custom_status")
+
+
 @dataclass
 class Engine:
     """Runs one instance of `workflow`, one work item at a time."""
@@ -148,7 +152,7 @@ class Engine:
 
     def turn(self, now: datetime | None = None) -> None:
         """One work item: the whole history again, then what is in the inbox."""
-        self._before = (list(self.history), list(self.inbox), dict(self.wakeups), self.custom_status)
+        self._before = self.saved()
         self._now = now = (now or self._now) + timedelta(seconds=1)
         new = [Event("turn", value=now), *self.inbox]
         self._context = context = Context(self.instance_id, self.history)
@@ -195,11 +199,17 @@ class Engine:
         self.inbox = [
             Event("raised", name=name, value=value) for name, values in context.buffered.items() for value in values
         ]
+        before = self._before
         self.turn(now)
+        self._before = before
+
+    def saved(self) -> dict[str, Any]:
+        """What the engine has of the instance in its store."""
+        return {name: copy(getattr(self, name)) for name in _SAVED}
 
     def lose_turn(self) -> None:
         """The last turn was not saved: what it asked for is under way, and the history knows nothing of it."""
-        self.history, self.inbox, self.wakeups, self.custom_status = self._before
+        vars(self).update(self._before)
 
     def serve(self, number: int, handler: Handler) -> None:
         """Run one wake-up, and put its answer into the inbox."""

@@ -9,7 +9,8 @@ from typing import Any, cast
 
 import pytest
 
-from loadtests.library import cells
+from infra.state import project_root
+from loadtests.library import cells, contenders
 from loadtests.library.cells import Figures, Scale, measure, measure_bursts, measure_steps
 from loadtests.library.contenders import Contender, Program, UnmeasurableError
 from loadtests.library.stack import Stack
@@ -89,3 +90,11 @@ def test_a_contender_that_cannot_be_had_is_missing_and_the_rest_measured(monkeyp
     assert set(figures.ms_per_step) == {"plain"}
     assert (figures.burst, figures.resumed_steps) == ((10, 6), 0)
     assert set(figures.part_seconds) == {"start", "single runs", "concurrent runs"}
+
+
+def test_environments_are_made_with_the_uv_of_setup(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[Path] = []
+    monkeypatch.setattr(contenders, "find_uv", asked.append)
+    with pytest.raises(UnmeasurableError, match="run `make setup`"):
+        contenders.interpreter(contenders.CONTENDERS["plain"], tmp_path)
+    assert asked == [project_root() / ".holdfast" / "uv"]

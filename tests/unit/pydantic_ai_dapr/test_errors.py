@@ -8,7 +8,13 @@ from email.utils import format_datetime
 
 import httpx
 import pytest
-from pydantic_ai.exceptions import ModelAPIError, ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai.exceptions import (
+    FallbackExceptionGroup,
+    ModelAPIError,
+    ModelHTTPError,
+    UnexpectedModelBehavior,
+    UsageLimitExceeded,
+)
 from pydantic_ai_dapr import OperationFailedError, Retry, WorkflowUnavailableError
 from pydantic_ai_dapr.errors import ErrorValue, judge, rebuild, to_value
 
@@ -116,3 +122,14 @@ def test_a_retry_after_is_seconds_or_a_date(said: str, low: float | None, high: 
     text = format_datetime(datetime.now(UTC) + dates[said], usegmt=True) if said in dates else said
     seconds = to_value(ModelHTTPError(429, "m", headers={"retry-after": text})).retry_after
     assert seconds == low if seconds is None or low is None else low <= seconds <= (high or 0)
+
+
+def test_a_group_of_errors_keeps_its_type_and_those_in_it() -> None:
+    group = FallbackExceptionGroup("all of them", [ModelHTTPError(503, "a"), ModelHTTPError(404, "b")])
+    value = to_value(group)
+    assert not value.retryable
+    assert to_value(FallbackExceptionGroup("all", [ModelHTTPError(503, "a")])).retryable
+    again = rebuild(ErrorValue.model_validate_json(value.model_dump_json()))
+    assert isinstance(again, FallbackExceptionGroup)
+    assert str(again) == str(group)
+    assert [str(one) for one in again.exceptions] == [str(one) for one in group.exceptions]

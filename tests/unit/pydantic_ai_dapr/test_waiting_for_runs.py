@@ -5,10 +5,18 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import dapr.ext.workflow._durabletask.internal.protos as pb
 import pytest
 from pydantic_ai import Agent
 from pydantic_ai.models.test import TestModel
-from pydantic_ai_dapr import DaprWorkflowAgentRunner, RunFailedError, RunStatus, WorkflowUnavailableError, runner
+from pydantic_ai_dapr import (
+    DaprWorkflowAgentRunner,
+    RunExistsError,
+    RunFailedError,
+    RunStatus,
+    WorkflowUnavailableError,
+    runner,
+)
 
 from tests.support.workflow_engine import BEGAN
 
@@ -54,6 +62,28 @@ def wait(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Any
         return handle.result(timeout) if request.param == "blocking" else asyncio.run(handle.wait(timeout))
 
     return waiting
+
+
+class Engine:
+    """A sidecar that has every run already."""
+
+    def __init__(self) -> None:
+        self.started: list[str] = []
+
+    def GetInstance(self, request: Any, **_: Any) -> Any:
+        return pb.GetInstanceResponse(exists=True)
+
+    def StartInstance(self, request: Any, **_: Any) -> None:
+        self.started.append(request.instanceId)
+
+
+def test_an_id_that_was_made_up_just_now_is_not_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    hosted, engine = DaprWorkflowAgentRunner(Agent(TestModel(), name="agent"), port=1), Engine()
+    monkeypatch.setattr(hosted.client.hub, "_stub", engine)
+    run_id = hosted.schedule("go").run_id
+    with pytest.raises(RunExistsError):
+        hosted.schedule("go", run_id="run-1")
+    assert engine.started == [run_id]
 
 
 def test_a_sidecar_that_does_not_answer_for_a_while_is_asked_again(wait: Any) -> None:

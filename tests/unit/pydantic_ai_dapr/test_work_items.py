@@ -6,13 +6,14 @@ import gc
 import logging
 from collections.abc import Callable, Generator
 from datetime import timedelta
+from queue import Queue
 from types import SimpleNamespace
 from typing import Any
 
 import dapr.ext.workflow._durabletask.internal.helpers as helpers
 import dapr.ext.workflow._durabletask.internal.protos as pb
 import pytest
-from dapr.ext.workflow import WorkflowRuntime
+from dapr.ext.workflow import WorkflowRuntime, when_any
 from dapr.ext.workflow._durabletask import worker as sdk
 from pydantic_ai_dapr.worker import Turns
 
@@ -180,6 +181,90 @@ def test_a_failed_workflow_is_not_kept() -> None:
     (end,) = failed.actions
     assert end.completeWorkflow.workflowStatus == pb.ORCHESTRATION_STATUS_FAILED
     assert not worker.turns._kept
+
+
+def waiting(ctx: Any, _: Any) -> Generator[Any, Any, Any]:
+    """Waits for `recover` as every run does, and for another event."""
+    recovered = ctx.wait_for_external_event("recover")
+    yield when_any([recovered, ctx.wait_for_external_event("approved"), ctx.call_activity("add")])
+    return recovered.get_result()
+
+
+@pytest.mark.parametrize("timers", [["approved"], ["recover", "approved"]], ids=["a run", "an earlier version's"])
+def test_the_wait_for_recover_has_a_timer_only_where_the_history_has(timers: list[str]) -> None:
+    worker = Worker(limit=0)
+    worker.runtime.register_workflow(lambda ctx, value: waiting(ctx, value), name="waiting")
+    began = [helpers.new_workflow_started_event(BEGAN), helpers.new_execution_started_event("waiting", "run-1", "1")]
+    noted = [
+        pb.HistoryEvent(
+            eventId=number,
+            timerCreated=pb.TimerCreatedEvent(
+                fireAt=helpers.OPTIONAL_TIMER_FIRE_AT, externalEvent=pb.TimerOriginExternalEvent(name=name)
+            ),
+        )
+        for number, name in enumerate(timers, 1)
+    ]
+    noted.append(helpers.new_task_scheduled_event(len(timers) + 1, "add"))
+    first = worker.turns.turn(pb.WorkflowRequest(instanceId="run-1", newEvents=began), [])
+    assert [action.createTimer.externalEvent.name for action in first.actions] == ["approved", ""]
+    raised = [helpers.new_workflow_started_event(BEGAN), helpers.new_event_raised_event("recover", "7")]
+    second = worker.turns.turn(pb.WorkflowRequest(instanceId="run-1", newEvents=raised), [*began, *noted])
+    assert [action.completeWorkflow.result.value for action in second.actions] == ["7"]
+
+
+class Sidecar:
+    """A connection whose stream of work items is a list."""
+
+    def __init__(self, *items: Any) -> None:
+        self.ended: list[bool] = []
+        self.items = iter(items)
+
+    def GetWorkItems(self, request: Any) -> Sidecar:  # as gRPC has it
+        return self
+
+    def __next__(self) -> Any:
+        return next(self.items)
+
+    def cancel(self) -> None:
+        self.ended.append(True)
+
+
+TURN = pb.WorkItem(workflowRequest=pb.WorkflowRequest(instanceId="run-1"), completionToken="turn")
+TASK = pb.WorkItem(activityRequest=pb.ActivityRequest(name="add", taskId=7), completionToken="task")
+PING = pb.WorkItem(healthPing=pb.HealthPing())
+
+
+def connected(sidecar: Sidecar) -> tuple[Any, Any, Queue[tuple[Any, ...]]]:
+    """A worker that has just connected, its stream, and what its threads are given."""
+    runtime: Any = WorkflowRuntime(host="127.0.0.1", port="1")
+    runtime.register_activity(lambda ctx, value: value, name="add")
+    worker, handed = runtime._WorkflowRuntime__worker, Queue[tuple[Any, ...]]()
+    Turns.of(runtime, 1)
+    worker._execute_orchestrator = lambda request, token, reset: handed.put((request.instanceId, token, reset()))
+    worker._execute_activity = lambda activity, request, token: handed.put((activity, request.taskId, token))
+    assert worker._set_connection(object(), sidecar)
+    return worker, worker._current_stub.GetWorkItems(pb.GetWorkItemsRequest()), handed
+
+
+def test_a_work_item_goes_from_the_stream_to_its_thread() -> None:
+    sidecar = Sidecar(TURN, TASK, PING)
+    worker, items, handed = connected(sidecar)
+    assert next(items) == PING
+    given = sorted((handed.get(timeout=5) for _ in range(2)), key=str)
+    assert ("run-1", "turn", None) in given
+    assert (worker._registry.get_activity("add"), 7, "task") in given
+    assert sidecar.ended == [True]  # the turn asked for a new stream
+    with pytest.raises(StopIteration):
+        next(items)
+    items.cancel()
+    assert sidecar.ended == [True, True]
+
+
+def test_a_worker_that_stops_begins_nothing() -> None:
+    worker, items, handed = connected(Sidecar(TURN, TASK))
+    worker._shutdown.set()
+    assert [next(items), next(items)] == [TURN, TASK]
+    assert handed.empty()
 
 
 def test_a_history_that_cant_be_had_is_asked_for_again() -> None:
