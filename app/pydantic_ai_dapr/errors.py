@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import sys
 from contextlib import suppress
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from typing import cast
 
 import httpx
@@ -177,5 +179,10 @@ def rebuild(value: ErrorValue) -> Exception:
 
 
 def _retry_after(error: ModelHTTPError) -> float | None:
+    """In seconds, whether the provider says it so or as a date."""
     text = (error.headers or {}).get("retry-after", "")
-    return float(text) if text.replace(".", "", 1).isdigit() else None
+    if text.replace(".", "", 1).isdigit():
+        return float(text)
+    with suppress(ValueError, TypeError):
+        return max((parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds(), 0.0)
+    return None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 
 import httpx
 import pytest
@@ -136,6 +138,16 @@ def test_pauses_grow_up_to_the_longest_and_end_with_the_last_attempt() -> None:
 def test_retry_after_counts_where_it_is_longer(header: str, pause: float) -> None:
     error = ModelHTTPError(429, "m", headers={"retry-after": header})
     assert Retry().delay(1, to_value(error)) == pause
+
+
+@pytest.mark.parametrize(
+    ("said", "low", "high"), [("1.5", 1.5, 1.5), ("in a minute", 50, 60), ("long ago", 0, 0), ("soon", None, None)]
+)
+def test_a_retry_after_is_seconds_or_a_date(said: str, low: float | None, high: float | None) -> None:
+    dates = {"in a minute": timedelta(seconds=60), "long ago": timedelta(days=-1)}
+    text = format_datetime(datetime.now(UTC) + dates[said], usegmt=True) if said in dates else said
+    seconds = to_value(ModelHTTPError(429, "m", headers={"retry-after": text})).retry_after
+    assert seconds == low if seconds is None or low is None else low <= seconds <= (high or 0)
 
 
 def test_a_group_of_errors_keeps_its_type_and_those_in_it() -> None:
