@@ -25,7 +25,7 @@ from infra.manifest import Manifest
 SECONDS = 15.0
 POLL_SECONDS = 0.1
 REFUSED = ("error from sentry SignCertificate", "certificate signed by unknown authority", "x509:", "PermissionDenied")
-SERVING = "dapr initialized"
+FETCHING, IDENTIFIED = "Fetching initial identity", "Security is initialized successfully"
 _PORTS = ("dapr-grpc-port", "dapr-http-port", "dapr-internal-grpc-port", "metrics-port")
 
 
@@ -100,7 +100,7 @@ def _tried(one: Impostor, entrypoint: Sequence[str], environment: Sequence[str],
             deadline, said = time.monotonic() + SECONDS, ""
             while time.monotonic() < deadline:
                 said = _read(log.fileno())
-                if SERVING in said or any(word in said for word in REFUSED) or process.poll() is not None:
+                if IDENTIFIED in said or any(word in said for word in REFUSED) or process.poll() is not None:
                     break
                 time.sleep(POLL_SECONDS)
         finally:
@@ -108,8 +108,9 @@ def _tried(one: Impostor, entrypoint: Sequence[str], environment: Sequence[str],
             process.wait(10)
         said = _read(log.fileno())
     line = next((line for line in said.splitlines() if any(word in line for word in REFUSED)), "")
-    told = line or f"it was not refused within {SECONDS:g} s: {said[-300:]}"
-    refused = bool(line) and SERVING not in said
+    told = line or f"no word of Sentry within {SECONDS:g} s: {said[-300:]}"
+    # Who trusts another root does not listen to Sentry at all, and goes on asking.
+    refused = bool(line) or (FETCHING in said and IDENTIFIED not in said)
     return Intrusion(name=one.name, door=door, expected="no identity", observed=told[-400:], refused=refused)
 
 

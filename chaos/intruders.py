@@ -10,6 +10,7 @@ import ssl
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from chaos.record import Ledger
 from infra.local.identity import Authority, KeyPair
 from infra.manifest import Manifest
 
-SECONDS = 4.0
+SECONDS, EFFECT_SECONDS = 4.0, 20.0
 WRONG_TOKEN = "Bearer " + "x" * 43
 NO_HANDSHAKE = "no handshake"
 NOBODY = 65534
@@ -139,8 +140,9 @@ def _stale(manifest: Manifest, active: str) -> Iterator[Intrusion]:
     """An effect of an epoch that is over, a key that is used for another effect, and a write to the standby."""
     token = manifest.payments_token_file.read_text(encoding="utf-8").strip()
     effect = {"ticket_id": "intruder", "order_id": "ORD-10001", "amount": "1.00", "currency": "EUR"}
-    ledger = Ledger(manifest)
-    known = ledger.effects() or []
+    ledger, deadline = Ledger(manifest), time.monotonic() + EFFECT_SECONDS
+    while not (known := ledger.effects() or []) and time.monotonic() < deadline:
+        time.sleep(0.1)  # before the first effect no epoch is over
     ledger.close()
     with httpx.Client(verify=_trust(manifest, None), timeout=SECONDS, trust_env=False) as client:
         newest = max((effect.epoch for effect in known), default=1)

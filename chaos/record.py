@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-from holdfast.client import HistoryView, HoldfastClient, NotAnsweredError
+from holdfast.client import HistoryView, HoldfastClient, NotAnsweredError, RefusedError
 
 from chaos.history import AgentEvent, Attempt, Effect, HistoryItem, Workflow
 from infra.manifest import Manifest
@@ -93,6 +93,9 @@ def record_workflows(client: HoldfastClient, run_ids: Iterable[str]) -> list[Wor
 def _workflow(client: HoldfastClient, run_id: str) -> Workflow | None:
     try:
         run = client.run(run_id)
+    except RefusedError as error:
+        # Its region has said for good that it does not go on with it.
+        return Workflow(run_id=run_id, status="failed", error=str(error), history=[])
     except NotAnsweredError:
         return Workflow(run_id=run_id, status=None)
     if run is None:

@@ -30,6 +30,7 @@ from pydantic_ai_dapr.recorded import failure_of, history_event, json_of, time_o
 from pydantic_ai_dapr.types import (
     TERMINAL,
     HistoryEvent,
+    HistoryTamperedError,
     RunExistsError,
     RunStatus,
     Status,
@@ -39,6 +40,7 @@ from pydantic_ai_dapr.types import (
 Answer = TypeVar("Answer")
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 READ_AGAIN_SECONDS = 0.02
+_NOT_SIGNED = "signature verification failed"
 _HALF_READ = "declared in metadata"
 """What the sidecar says where a read met a state that was being written; the next one does not."""
 _REFUSED = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND)
@@ -246,6 +248,8 @@ class TaskHub:
                 code, details = error.code(), error.details() or ""
                 if code == grpc.StatusCode.ALREADY_EXISTS or "already exists" in details:
                     raise RunExistsError(details) from error
+                if _NOT_SIGNED in details:
+                    raise HistoryTamperedError(details[:300]) from error
                 if _HALF_READ not in details or time.monotonic() + READ_AGAIN_SECONDS > deadline:
                     raise WorkflowUnavailableError(f"the sidecar answered {code.name}: {details[:300]}") from error
                 time.sleep(READ_AGAIN_SECONDS)

@@ -156,6 +156,10 @@ class WorkflowUnavailableError(Exception):
     """The sidecar did not answer within the deadline; whether it did what was asked is unknown."""
 
 
+class HistoryTamperedError(WorkflowUnavailableError):
+    """The sidecar does not load a workflow, because its history is not what was signed; no other is touched."""
+
+
 class RunExistsError(Exception):
     """A workflow of that id exists already."""
 

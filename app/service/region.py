@@ -10,7 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
-from pydantic_ai_dapr import PayloadLostError, RunInput, StateStore, WorkflowUnavailableError
+from pydantic_ai_dapr import HistoryTamperedError, PayloadLostError, RunInput, StateStore, WorkflowUnavailableError
 from run_index import IndexedRun, IndexUnavailableError, NotStorableError, RunIndex
 from serving import Problem
 
@@ -97,6 +97,9 @@ def failures_are_problems() -> Generator[None]:
     """A database or a sidecar that doesn't answer is the region's condition; a value it can't hold, the request's."""
     try:
         yield
+    except HistoryTamperedError as error:
+        log.error("tampered with: %s", error)
+        raise Problem(410, "tampered with", str(error)) from error
     except (IndexUnavailableError, WorkflowUnavailableError) as error:
         log.warning("unavailable: %s", error)
         raise Problem(503, "unavailable", f"{error}; try again", headers={"Retry-After": "1"}) from error

@@ -199,7 +199,10 @@ def by_door(tried: list[Intrusion], word: str) -> list[Intrusion]:
     return [one for one in tried if word in one.door]
 
 
-def test_closed_doors_refuse_and_an_open_one_is_seen(place: Manifest, servers: tuple[Server, Server]) -> None:
+def test_closed_doors_refuse_and_an_open_one_is_seen(
+    place: Manifest, servers: tuple[Server, Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(intruders, "EFFECT_SECONDS", 0.0)
     tried = intruders.intrusions(place, "a")
     guarded = [
         one for word in ("region API: ", "ledger", "Patroni", "lease store", "control") for one in by_door(tried, word)
@@ -223,7 +226,8 @@ def test_a_certificate_of_the_root_opens_the_door_that_asks_for_one(place: Manif
     ("says", "refused"),
     [
         ("error from sentry SignCertificate: rpc error: code = PermissionDenied", True),
-        ("dapr initialized. Status: Running. Init Elapsed 12ms", False),
+        ("Fetching initial identity", True),
+        ("Fetching initial identity; Security is initialized successfully", False),
         ("something else", False),
     ],
 )

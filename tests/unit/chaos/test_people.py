@@ -8,13 +8,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from holdfast.client import NotAnsweredError, RunView, Start, WaitingView
+from holdfast.client import NotAnsweredError, RefusedError, RunView, Start, WaitingView
 from pydantic import JsonValue
 
 from chaos import people, supervisors
 from chaos import session as sessions
 from chaos.checks import CHECKS
 from chaos.history import Fault, History, Intrusion, Signal
+from chaos.record import record_workflows
 from chaos.session import Session
 from chaos.supervisors import Supervisors
 from chaos.verdict import CheckResult
@@ -278,3 +279,23 @@ class TestOutcomes:
             Fault(name="tamper-history", target="region a", at=1.0, evidence={"tampered": run_id(0)}, proven=True)
         )
         assert self.judged(history).answer == answer
+
+
+def test_a_run_that_its_region_refuses_for_good_is_one_that_failed() -> None:
+    class Refusing:
+        def run(self, run_id: str) -> RunView:
+            raise RefusedError(410, "signature verification failed")
+
+    (one,) = record_workflows(Refusing(), ["run-1"])  # type: ignore[arg-type]
+    assert (one.status, one.error, one.history) == ("failed", "signature verification failed", [])
+
+
+def test_a_tampered_run_may_be_refused_by_its_region(
+    session: Session, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(run_id: str) -> RunView:
+        raise RefusedError(410, "workflow history signature verification failed for 'run-1'")
+
+    monkeypatch.setattr(client, "run", refuse)
+    session.injected.append(Fault(name="tamper-history", target="region a", at=1.0, evidence={"tampered": "run-1"}))
+    assert people.tampered_run_is_refused(0.05)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
-from pydantic_ai_dapr import Export, HistoryEvent, PayloadLostError
+from pydantic_ai_dapr import Export, HistoryEvent, HistoryTamperedError, PayloadLostError
 
 from tests.support.recorded_runs import finished, scripted
 from tests.support.regions import SINCE, MemoryIndex, MemoryWorkflows
@@ -238,3 +238,15 @@ class TestRerun:
 
     def test_a_client_s_own_start_can_not_take_a_rerun_s_id(self, client: TestClient) -> None:
         problem(start(client, "run-1~2"), 422)
+
+
+def test_a_run_that_was_tampered_with_is_told_so_for_good(
+    client: TestClient, workflows: MemoryWorkflows, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def tampered(run_id: str) -> None:
+        raise HistoryTamperedError("workflow history signature verification failed for 'run-1'")
+
+    start(client)
+    monkeypatch.setattr(workflows, "status", tampered)
+    for path in ("", "/history", "/steps", "/approvals"):
+        assert "signature verification failed" in problem(client.get(f"/v1/runs/run-1{path}"), 410)["detail"]
