@@ -10,8 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chaos.checks import CHECKS, judge
+from chaos.checks.assumptions import assumptions_hold
 from chaos.checks.reexecution import completed_operations_stay_completed
-from chaos.history import Bounds, History, HistoryItem, Workflow, in_doubt
+from chaos.history import Bounds, Fault, History, HistoryItem, Workflow, in_doubt
 from chaos.verdict import CheckResult, combined, result
 from tests.support.histories import (
     FAULT_AT,
@@ -386,3 +387,15 @@ def test_k5_a_result_is_in_the_history_when_the_next_turn_begins(again_at: float
         experiment="x", attempts=attempts, workflows=[Workflow(run_id="run-1", status="completed", history=items)]
     )
     assert completed_operations_stay_completed(history).answer == answer
+
+
+@pytest.mark.parametrize(("fault_at", "milliseconds"), [(10.0, 3000), (0.5, 0)])
+def test_k12_a_turn_that_a_fault_broke_off_may_be_noted_after_its_execution(fault_at: float, milliseconds: int) -> None:
+    items = [HistoryItem(sequence=0, type="taskScheduled", at=4.0, task_id=1, ordinal=1)]
+    history = History(
+        experiment="x",
+        attempts=[attempt("run-1", 1, "started", 1.0)],
+        workflows=[Workflow(run_id="run-1", status="completed", history=items)],
+        faults=[Fault(name="x", target="y", at=fault_at, proven=True)],
+    )
+    assert assumptions_hold(history).counts["clocks-ms"] == milliseconds
