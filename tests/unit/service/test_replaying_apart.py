@@ -52,7 +52,7 @@ def test_code_that_does_something_else_is_shown_with_its_first_difference(
     [
         (b"{}", DESK, "Field required"),
         (b"[", DESK, "Expecting"),
-        (None, "refund_desk:tickets", "not what a region hosts"),
+        (None, "json:dumps", "not what a region hosts"),
     ],
 )
 def test_what_can_not_be_replayed_says_why(
