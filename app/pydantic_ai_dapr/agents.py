@@ -41,6 +41,7 @@ class AgentHost(WorkflowHost):
         self._asking = LoopThread("pydantic-ai-dapr-questions")
         executor = _Executor(self.deliveries, Conversations(1024, self._model_inputs))
         for durability in self.durabilities:
+            durability.bind_toolsets()
             backend = durability.get_durable_operation_backend()
             backend.executor = executor
             for tools in backend.remote_tools:
@@ -150,6 +151,7 @@ def _durability(agent: Agent[Any, Any]) -> DaprDurability:
     found = DaprDurability.from_agent(agent)
     if found is None:
         raise ValueError(f"agent {agent.name!r} is not durable: give it capabilities=[DaprDurability()]")
+    found.bind_toolsets()
     return found
 
 

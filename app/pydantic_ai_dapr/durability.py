@@ -31,6 +31,7 @@ from pydantic_ai.durable_exec import (
     conversation_id_from_run_id,
 )
 from pydantic_ai.tools import RunContext
+from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, DynamicToolset
 from pydantic_ai.usage import RunUsage
 
 from pydantic_ai_dapr.confirmation import Task
@@ -218,6 +219,23 @@ class DaprDurability(BaseDurabilityCapability[Any]):
     def for_agent(self, agent: Any) -> AbstractCapability[Any]:
         """Bind to the agent, once."""
         return self if self._agent is agent else super().for_agent(agent)
+
+    def bind_toolsets(self) -> None:
+        """Make activities of the toolsets that `@agent.toolset` has added since the agent was built."""
+
+        def bind(leaf: AbstractToolset[Any]) -> AbstractToolset[Any]:
+            return self._wrap_and_register_leaf(leaf) if isinstance(leaf, DynamicToolset) else leaf
+
+        assert self.agent is not None
+        for toolset in self.agent.toolsets:
+            toolset.visit_and_replace(bind)
+
+    def _reject_runtime_toolsets(self, toolset: AbstractToolset[Any]) -> None:
+        # PydanticAI lets pass only what an agent was built with: its other engines can't bind anything later.
+        leaves: list[AbstractToolset[Any]] = []
+        toolset.apply(leaves.append)
+        bound = [one.wrapped for one in self._toolsets_by_id.values()]
+        super()._reject_runtime_toolsets(CombinedToolset([one for one in leaves if not any(one is it for it in bound)]))
 
     def deps_codec(self) -> Deps:
         """How the agent's dependencies cross to a worker."""

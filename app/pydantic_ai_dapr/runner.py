@@ -362,6 +362,7 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
         version = started.get("version", "") if isinstance(started, dict) else ""
         if version not in self._versions:
             raise ValueError(f"run {export.instance_id} is of version {version!r}, not of {sorted(self._versions)}")
+        self._versions[version].durability.bind_toolsets()
         kept, beside = KeptRuns(1), export.beside()
         try:
             workflow = self._workflow(kept, Journal(beside, lambda _: export.events))

@@ -102,6 +102,7 @@ class DurableRun:
         """The workflow, as a process has it that hosts the agent."""
         self.runner = self.runner_of(agent)
         self.durability = self.runner._durability  # pyright: ignore[reportPrivateUsage]
+        self.durability.bind_toolsets()
         self.backend = self.durability.get_durable_operation_backend()
         return self.runner._workflow(self.runner.kept, self.journal())  # pyright: ignore[reportPrivateUsage]
 

@@ -54,6 +54,23 @@ def toolsets_made_for_each_step() -> Agent[Any, Any]:
     return durable(model, deps_type=Traveller, toolsets=[DynamicToolset(made, id="made")])
 
 
+@scenario(deps=Traveller("Ada"))
+def toolsets_added_by_a_decorator() -> Agent[Any, Any]:
+    agent = durable(script([("greet", {})], ["done"]), deps_type=Traveller)
+
+    @agent.toolset(id="added")
+    def added(ctx: RunContext[Traveller]) -> FunctionToolset[Traveller]:
+        tools: FunctionToolset[Traveller] = FunctionToolset(id="added")
+
+        @tools.tool_plain
+        def greet() -> str:
+            return f"hello {ctx.deps.name}"
+
+        return tools
+
+    return agent
+
+
 def counting(*names: str, id: str = "counting", **options: Any) -> FunctionToolset[Any]:
     tools: FunctionToolset[Any] = FunctionToolset(id=id, **options)
 

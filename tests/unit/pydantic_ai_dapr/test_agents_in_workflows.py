@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent
+from pydantic_ai import Agent, FunctionToolset, RunContext
 from pydantic_ai.exceptions import ModelHTTPError
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
@@ -109,6 +109,19 @@ def test_an_agent_between_the_workflows_own_steps_gives_what_it_gives_alone() ->
     assert result["sent"] == "send(4)"
     assert made.steps == ["find", "book", "send"]
     assert comparable(result["second"]) == comparable(second.all_messages())
+
+
+def test_an_agent_may_have_its_tools_from_a_decorated_toolset() -> None:
+    agent = Agent(FunctionModel(_answer), name="clerk", capabilities=[DaprDurability()])
+
+    @agent.toolset(id="stamps")
+    def stamps(ctx: RunContext[None]) -> FunctionToolset[None]:
+        tools: FunctionToolset[None] = FunctionToolset()
+        tools.tool_plain(lambda: "stamped", name="stamp")
+        return tools
+
+    made = desk(agent)
+    assert made.engine.run(made.serve)["sent"] == "send(4)"
 
 
 def test_no_two_operations_of_a_workflow_have_one_key_or_two_runs_one_id() -> None:

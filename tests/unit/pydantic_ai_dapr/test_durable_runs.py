@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from pydantic_ai import Agent, ModelRetry, RunContext
-from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded
+from pydantic_ai import Agent, FunctionToolset, ModelRetry, RunContext
+from pydantic_ai.exceptions import ModelHTTPError, UnexpectedModelBehavior, UsageLimitExceeded, UserError
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
-from pydantic_ai_dapr import DaprDurability, DaprWorkflowAgentRunner, Retry, current_operation
+from pydantic_ai_dapr import DaprDurability, DaprWorkflowAgentRunner, DurableAgents, Retry, current_operation
+from pydantic_ai_dapr.agents import AgentHost
 from pydantic_ai_dapr.errors import DroppedWorkError
 
 from tests.support.durable_agents import DurableRun, comparable
@@ -299,6 +301,49 @@ def test_an_agent_without_durability_gets_it() -> None:
     assert output == "done"
     assert comparable(messages) == comparable(agent.run_sync("go").all_messages())
     assert [attempt.name for attempt in run.attempts if attempt.phase == "started"] == ["model", "double", "model"]
+
+
+def add_tripling(agent: Agent[Any, Any], toolset_id: str | None = "late") -> None:
+    @agent.toolset(id=toolset_id)
+    def late(ctx: RunContext[Any]) -> FunctionToolset[Any]:
+        return FunctionToolset([triple])
+
+
+def triple(n: int) -> int:
+    return 3 * n
+
+
+@pytest.mark.parametrize(
+    "host", [DaprWorkflowAgentRunner[Any, Any], lambda agent, port: DurableAgents([agent], port=port)]
+)
+def test_a_toolset_may_be_added_until_its_host_starts(host: Callable[..., AgentHost]) -> None:
+    agent = durable(script(["done"]))
+    hosting, registered = host(agent, port=1), list[str]()
+    add_tripling(agent)
+    hosting.host_on(
+        SimpleNamespace(
+            register_activity=lambda activity, name: registered.append(name),
+            register_workflow=lambda workflow, name: None,
+        )
+    )
+    hosting.shutdown()
+    assert "agent__dynamic_toolset__late.call_tool" in registered
+
+
+def test_a_toolset_that_is_added_later_is_refused_with_a_remedy() -> None:
+    agent = durable(script([("triple", {"n": 1})], ["done"]))
+    run = DurableRun(agent)
+    add_tripling(agent)
+    with pytest.raises(UserError, match=r"late.* cannot be added at runtime.*Pass them to the agent constructor"):
+        run.finish()
+    run.stop()
+
+
+def test_a_toolset_without_an_id_is_refused_before_anything_runs() -> None:
+    agent = durable(script(["done"]))
+    add_tripling(agent, None)
+    with pytest.raises(UserError, match=r"unique `id`"):
+        DurableRun(agent)
 
 
 def test_a_durable_agent_needs_a_name() -> None:

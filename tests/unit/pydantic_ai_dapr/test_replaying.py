@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic_ai import Agent
+from pydantic_ai import Agent, FunctionToolset, RunContext
 from pydantic_ai_dapr import (
     DaprWorkflowAgentRunner,
     Export,
@@ -99,6 +99,24 @@ def test_a_question_to_somebody_outside_is_not_asked_again() -> None:
     export = record(asks, lambda name, value: value).export()
     assert replay(workflow(asks), export).same
     assert asked == ["who?"]
+
+
+def test_a_run_with_a_toolset_that_a_decorator_added_replays_as_the_same() -> None:
+    def add(agent: Agent[Any, Any]) -> Agent[Any, Any]:
+        @agent.toolset(id="late")
+        def late(ctx: RunContext[Any]) -> FunctionToolset[Any]:
+            return FunctionToolset([half])
+
+        return agent
+
+    def half(n: int) -> int:
+        return n // 2
+
+    export = finished(add(scripted([[("half", 2)]])))
+    agent = scripted([[("half", 2)]])
+    runner = DaprWorkflowAgentRunner(agent, name="agent", port=1)
+    add(agent)
+    assert runner.replay(export).same
 
 
 def test_a_failed_run_replays_as_the_same() -> None:
