@@ -123,6 +123,8 @@ class Drill:
         """`run` for anything that acts on a session."""
         manifest = Manifest.load(self._deployment.directory)
         session = sessions.Session(manifest, runs=runs)
+        if self._plant and self._plant.stalled:
+            session.wait_in_doubt = _stalling(session.wait_in_doubt, manifest, self._plant.stalled)
         folder = self._reports / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{name}"
         folder.mkdir(parents=True)
         sessions.use(session)
@@ -183,8 +185,6 @@ class Drill:
             os.environ.pop("PYTHONPATH")
             if before is not None:
                 os.environ["PYTHONPATH"] = before
-        if self._plant.replication_delay:
-            _slow_replication(Manifest.load(self._deployment.directory), self._plant.replication_delay)
 
 
 class _Steps(logging.Handler):
@@ -214,12 +214,20 @@ class _Steps(logging.Handler):
         logger.setLevel(self._level)
 
 
-def _slow_replication(manifest: Manifest, milliseconds: int) -> None:
-    """Let what region b receives of region a's database be late."""
+def _stalling(moment: Callable[[], set[str]], manifest: Manifest, seconds: float) -> Callable[..., set[str]]:
+    """The moment, and then `seconds` in which nothing of region a's database reaches region b; nor does it later."""
     (link,) = [one for one in manifest.wan.links if (one.source, one.target, one.line) == ("b", "a", "postgres")]
-    toxic = {"type": "latency", "stream": "downstream", "attributes": {"latency": milliseconds}}
-    url = f"{manifest.wan.toxiproxy}/proxies/{link.name}/toxics"
-    httpx.post(url, json=toxic, timeout=5, trust_env=False).raise_for_status()
+
+    def strike(_: float = 0.0) -> set[str]:
+        moment()
+        url = f"{manifest.wan.toxiproxy}/proxies/{link.name}/toxics"
+        toxic = {"type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}
+        httpx.post(url, json=toxic, timeout=5, trust_env=False).raise_for_status()
+        # What is done and acknowledged now is what is lost.
+        time.sleep(seconds)
+        return set()
+
+    return strike
 
 
 def _copy_logs(manifest: Manifest, folder: Path) -> None:

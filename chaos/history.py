@@ -267,16 +267,11 @@ class History(BaseModel):
         return min((fault.at for fault in self.faults), default=None)
 
     def outage(self, fault: Fault) -> float:
-        """Seconds from a fault until it was lifted, or until somebody whom it left alone worked, whichever is later."""
-        spared = (
-            attempt.at
-            for attempt in self.attempts or []
-            if attempt.at > fault.at
-            and attempt.pid not in fault.killed
-            and attempt.pid not in fault.frozen
-            and attempt.region not in fault.cut_off
-        )
-        return max(min(spared, default=fault.at), fault.until or fault.at) - fault.at
+        """Seconds from a fault until work began in a later epoch, or, where none followed, until it was lifted."""
+        attempts = self.attempts or []
+        epoch = max((attempt.epoch for attempt in attempts if attempt.at <= fault.at), default=0)
+        later = (attempt.at for attempt in attempts if attempt.at > fault.at and attempt.epoch > epoch)
+        return min(later, default=fault.until or fault.at) - fault.at
 
     def in_flight_at(self, at: float) -> set[str] | None:
         """The runs that were accepted before and had not ended; None where the workflows were not recorded."""

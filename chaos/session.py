@@ -99,8 +99,13 @@ class Session:
         return sum(run.run_id in accepted for run in self.client.runs(status="open"))
 
     def hold_in_flight(self, at_least: int, seconds: float = 30.0) -> bool:
-        """Whether so many runs are in flight; what has ended meanwhile is made up for, up to the deadline."""
+        """Whether so many runs are in flight; what has ended meanwhile is made up for, up to the deadline.
+
+        Returns when a client has been told of a completed operation, so that the fault can be seen to lose none.
+        """
         deadline = time.monotonic() + seconds
+        while not any(seen.ordinals for seen in self.sampler.observations) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
         while (missing := at_least - self.count_in_flight()) > 0:
             if self.workload is None or time.monotonic() > deadline:
                 return False

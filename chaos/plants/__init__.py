@@ -14,14 +14,14 @@ from pathlib import Path
 class Plant:
     """A bug, what it breaks, and the checker that is expected to catch it in an experiment.
 
-    `replication_delay` keeps the standby so many milliseconds behind.
+    `stalled` is for how many seconds before the fault nothing of the active region's database reaches the standby.
     """
 
     name: str
     breaks: str
     caught_by: str
     experiment: str = "region-loss"
-    replication_delay: int = 0
+    stalled: float = 0.0
 
     @property
     def folder(self) -> Path:
@@ -39,7 +39,7 @@ PLANTS = {
         Plant("effect-runs-twice", "a refund is sent twice, under two keys", "K2"),
         Plant("effect-before-record", "an effect is applied long before its key is remembered", "K2"),
         Plant("answered-before-applied", "a tool answers before its effect is applied", "K2"),
-        Plant("asynchronous-replication", "a commit doesn't wait for the standby", "K3", replication_delay=2000),
+        Plant("asynchronous-replication", "a commit doesn't wait for the standby", "K3", stalled=1.0),
         Plant("old-region-goes-on", "a region that is active no more stops nothing", "K4", "switchover"),
         Plant("fencing-off", "the old region goes on, and its effects are taken", "K4", "switchover"),
         Plant("recover-heeded-twice", "a run heeds every call to recover", "K5"),

@@ -1,6 +1,6 @@
 """A commit does not wait for the standby, which still counts as synchronous.
 
-The bench slows the replication of this deployment, so that the standby is behind at any moment.
+The bench holds back what the standby receives just before the fault, as a network does that fails with its region.
 """
 
 from typing import Any

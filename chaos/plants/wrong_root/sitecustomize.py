@@ -7,7 +7,7 @@ from chaos.plants.hook import after_import
 
 
 def _patch(module: Any) -> None:
-    write_files, processes = module.write_files, module.processes
+    write_files, processes, dsn = module.write_files, module.processes, module.dsn
 
     class OtherRoot(module.Layout):
         @property
@@ -21,6 +21,8 @@ def _patch(module: Any) -> None:
         other.pki.mkdir(exist_ok=True)
         return other
 
+    # The database is another matter: its certificate is the right one.
+    module.dsn = lambda layout, region: dsn(module.Layout(layout.settings, layout.account, layout.ports), region)
     module.write_files = lambda layout, region: write_files(layout_of(layout, region), region)
     module.processes = lambda layout, region: processes(layout_of(layout, region), region)
 

@@ -7,12 +7,14 @@ import os
 from pathlib import Path
 from typing import Any, ClassVar
 
+import httpx
 import pytest
 from rich.console import Console
 
 from chaos import drill
 from chaos.drill import Drill, alone
 from infra.automation import Busy, DeploymentError
+from tests.support.deployments import manifest
 
 pytestmark = pytest.mark.unit
 
@@ -100,3 +102,23 @@ def test_two_drills_do_not_share_a_deployment(deployment: type[ToldDeployment], 
     with alone(tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_the_standby_receives_is_held_back_before_the_fault(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+
+    def post(url: str, *, json: dict[str, Any], **_: Any) -> httpx.Response:
+        told.append((url, json["type"]))
+        return httpx.Response(200, request=httpx.Request("POST", url))
+
+    monkeypatch.setattr(drill.httpx, "post", post)
+    monkeypatch.setattr(drill.time, "sleep", told.append)
+    made = manifest(tmp_path)
+    strike = drill._stalling(lambda: told.append("moment") or {"worker-1"}, made, 1.0)
+    wan = made.model_copy(update={"wan": made.wan.model_copy(update={"links": []})})
+    assert strike(15.0) == set()
+    assert told == ["moment", (f"{made.wan.toxiproxy}/proxies/b-a.postgres/toxics", "timeout"), 1.0]
+    with pytest.raises(ValueError, match="not enough values"):
+        drill._stalling(set, wan, 1.0)

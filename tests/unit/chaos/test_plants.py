@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from pydantic_ai.exceptions import ModelHTTPError
@@ -186,10 +186,15 @@ def test_the_old_region_stops_nothing(
     asyncio.run(bare.deactivate(4))
     assert roles == [("standby", 4)]
     assert not hasattr(bare, "supervisor")
-    monkeypatch.setattr(threading, "Event", lambda: SimpleNamespace(wait=lambda: "waits for ever"))
-    worker = module(watch=None)
-    found["service.worker"](worker)
-    assert worker.watch("role file", "serving", "alive", "leave") == "waits for ever"
+    for program, told in (
+        ("service.worker", ["standby", "active", "active"]),
+        ("service", ["standby", "active", "standby"]),
+    ):
+        monkeypatch.setattr(sys, "orig_argv", ["python", "-m", program])
+        said = iter(["standby", "active", "standby"])
+        role_file = type("RoleFile", (), {"read": lambda self, said=said: SimpleNamespace(role=next(said))})
+        found["service.role"](module(RoleFile=role_file))
+        assert [role_file().read().role for _ in range(3)] == told  # type: ignore[attr-defined]
 
 
 def test_an_effect_of_an_epoch_that_is_over_is_taken(
@@ -233,6 +238,7 @@ def test_region_b_alone_has_another_root(patches: Callable[[str], dict[str, Patc
         Layout=Layout,
         write_files=lambda layout, region: asked.append((region, layout.pki)),
         processes=lambda layout, region: asked.append((region, layout.ca)),
+        dsn=lambda layout, region: layout.ca,
     )
     patches("wrong-root")["infra.local.dapr"](found)
     settings = SimpleNamespace(directory=tmp_path)
@@ -246,6 +252,7 @@ def test_region_b_alone_has_another_root(patches: Callable[[str], dict[str, Patc
         ("b", tmp_path / "pki-of-b"),
         ("b", tmp_path / "pki-of-b" / "root.crt"),
     ]
+    assert found.dsn(layout, "b") == tmp_path / "pki" / "root.crt"
 
 
 def test_an_identifier_is_another_one_each_time(patches: Callable[[str], dict[str, Patch]]) -> None:
@@ -328,11 +335,16 @@ def test_a_recovery_sets_no_timer_again(patches: Callable[[str], dict[str, Patch
     assert [retry().delay(attempt, error) for attempt in (1, 3)] == [10.0, None]  # type: ignore[attr-defined]
 
 
-def test_each_call_to_recover_is_a_new_one(patches: Callable[[str], dict[str, Patch]]) -> None:
-    sweeper = type("Patched", (), {})
-    found = module(Sweeper=sweeper, LOOK_SECONDS=1.0, SIGNAL_AGAIN_SECONDS=5.0)
-    patches("recover-heeded-twice")["region_agent.sweep"](found)
-    one = sweeper()
-    one.epoch = 3  # type: ignore[attr-defined]
-    assert one.epoch != one.epoch  # type: ignore[attr-defined]
-    assert found.SIGNAL_AGAIN_SECONDS < 1
+def test_every_open_run_is_woken_at_each_look_by_a_new_call(patches: Callable[[str], dict[str, Patch]]) -> None:
+    class Sweeper:
+        signalled: ClassVar[list[str]] = []
+
+        def _signal(self, run: str) -> None:
+            self.signalled.append(run)
+
+    patches("recover-heeded-twice")["region_agent.sweep"](module(Sweeper=Sweeper))
+    one: Any = Sweeper()
+    one.epoch = 3
+    assert one.epoch != one.epoch
+    one._judge("run-1", "running")
+    assert one.signalled == ["run-1"]

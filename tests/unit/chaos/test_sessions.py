@@ -10,7 +10,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import httpx
 import pytest
@@ -26,7 +26,7 @@ from chaos.checks.reexecution import completed_operations_stay_completed
 from chaos.experiment import EXPERIMENTS
 from chaos.faults import NotInjectedError, NotLiftedError
 from chaos.faults.target import Struck
-from chaos.history import Bounds, Claim, Effect, Fault
+from chaos.history import Bounds, Claim, Effect, Fault, Observation, RoleSample
 from chaos.plants import PLANTS
 from chaos.plants.hook import after_import
 from chaos.record import latest_attempts, record_attempts, record_events, record_workflows
@@ -125,6 +125,19 @@ class ToldTarget:
         return [(self.in_recovery.pop(0) if len(self.in_recovery) > 1 else self.in_recovery[0],)]
 
 
+class Watching:
+    """Has seen a completed operation."""
+
+    roles: ClassVar[list[RoleSample]] = []
+    observations: ClassVar[list[Observation]] = [Observation(run_id="r", at=1, region="a", status="", ordinals=[1])]
+
+    def start(self) -> None:
+        """It has."""
+
+    def stop(self) -> None:
+        """It has."""
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Manifest:
     made = manifest(tmp_path)
@@ -144,7 +157,7 @@ def session(place: Manifest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sessio
     client = Client()
     made.client = made._load_client = client  # type: ignore[assignment]
     made.target = ToldTarget()  # type: ignore[assignment]
-    made.sampler = SimpleNamespace(start=lambda: None, stop=lambda: None, observations=[], roles=[])  # type: ignore[assignment]
+    made.sampler = Watching()  # type: ignore[assignment]
     sessions.use(made)
     yield made
     sessions.use(None)
@@ -200,6 +213,21 @@ def test_runs_that_have_ended_are_made_up_for_before_the_fault(session: Session)
         client.started[run] = "completed"
     assert probes.runs_are_in_flight(at_least=6)
     assert sum(status == "running" for status in client.started.values()) >= 6
+
+
+def test_a_fault_is_held_back_until_a_client_has_been_told_of_something(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session.begin_load()
+    seen: list[Observation] = []
+    monkeypatch.setattr(session.sampler, "observations", seen)
+
+    def pause(_: float) -> None:
+        seen.append(Observation(run_id="r", at=1, region="a", status="running", ordinals=[1] if seen else []))
+
+    monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
+    assert session.hold_in_flight(1)
+    assert len(seen) == 2
 
 
 def test_runs_that_end_too_soon_are_told(session: Session) -> None:
