@@ -98,6 +98,7 @@ class Served:
     agent: ToldAgent
     role_file: Path
     database: Database
+    sessions: Sessions
 
     def path(self, rest: str) -> str:
         return f"{self.url}/console{rest}"
@@ -137,7 +138,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, server: Database) -> Iterat
     deadline = time.monotonic() + 20
     while not process.started:
         assert time.monotonic() < deadline, "the console did not start within 20 s"
-    yield Served(f"https://127.0.0.1:{port}", index, workflows, made.epochs, agent, place / "role.json", server)
+    yield Served(
+        f"https://127.0.0.1:{port}", index, workflows, made.epochs, agent, place / "role.json", server, made.sessions
+    )
     process.should_exit = True
     thread.join()
     index.close()
@@ -153,6 +156,8 @@ def browser() -> Iterator[Browser]:
 def afresh(served: Served) -> None:
     served.database.execute("truncate holdfast.runs, holdfast.epochs, holdfast.audit")
     write_role(served.role_file, "active")
+    # All tests sign in from one address, more often than people do.
+    served.sessions._tries.clear()
 
 
 @pytest.fixture
