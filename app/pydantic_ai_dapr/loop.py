@@ -27,6 +27,11 @@ def _refused(*_: object) -> NoReturn:
     raise RuntimeError("the run was unwound")
 
 
+def _loop_of_thread() -> asyncio.AbstractEventLoop | None:
+    """The loop that was made this thread's, if any was. To ask asyncio for it would make one."""
+    return getattr(getattr(asyncio.get_event_loop_policy(), "_local", None), "_loop", None)
+
+
 class InlineExecutor(Executor):
     """Runs what it is given at once and here: there are no threads inside a workflow."""
 
@@ -51,6 +56,7 @@ class WorkflowEventLoop(asyncio.AbstractEventLoop):
 
     def run_ready(self) -> None:
         """Run callbacks until none is ready. Raises RuntimeError when they never cease."""
+        threads = _loop_of_thread()
         previous = events._get_running_loop()  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType, reportUnknownVariableType]
         events._set_running_loop(self)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
         try:
@@ -63,6 +69,8 @@ class WorkflowEventLoop(asyncio.AbstractEventLoop):
             raise RuntimeError(f"the agent's coroutine ran {MAX_CALLBACKS} callbacks without waiting for anything")
         finally:
             events._set_running_loop(previous)  # pyright: ignore[reportPrivateUsage, reportAttributeAccessIssue, reportUnknownMemberType]
+            if _loop_of_thread() is self:  # LangGraph makes what it runs in the thread's, for good
+                asyncio.set_event_loop(threads)
 
     def evict(self) -> None:
         """Unwind every suspended task inside its own context; what it asks for meanwhile is refused. The last call."""

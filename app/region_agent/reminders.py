@@ -25,7 +25,7 @@ class Reminders:
         mark = self.data_dir / MARK
         if self.are_lost():
             self.data_dir.mkdir(parents=True, exist_ok=True)
-            mark.write_text(f"epoch {epoch} since {time.time():.3f}", encoding="utf-8")
+            mark.write_text(f"epoch {epoch} since {time.time_ns()}", encoding="utf-8")
         return mark.read_text(encoding="utf-8")
 
     def are_lost(self) -> bool:

@@ -458,7 +458,7 @@ def test_a_verdict_is_shown_with_phases_witnesses_and_distribution(told: type[To
     ("arguments", "named"),
     [
         (["flood"], "there is no drill 'flood'; there are region-loss, worker-crash, switchover"),
-        (["--plant", "moth"], "there is no bug 'moth' to plant; there are effect-runs-twice"),
+        (["--plant", "moth"], "there is no bug 'moth' to plant; there are acknowledged-before-committed"),
     ],
 )
 def test_what_does_not_exist_is_refused_by_name(told: type[ToldDrill], arguments: list[str], named: str) -> None:

@@ -106,3 +106,19 @@ def test_an_unwound_task_runs_its_finally_and_may_not_wait_again() -> None:
     clock.loop.evict()
     assert seen == ["unwound"]
     assert task.cancelled()
+
+
+def test_code_that_makes_its_loop_the_threads_does_so_for_as_long_as_it_runs() -> None:
+    before = asyncio.new_event_loop()
+    asyncio.set_event_loop(before)
+    clock = Clock()
+
+    async def body() -> None:
+        asyncio.set_event_loop(asyncio.get_running_loop())
+        await asyncio.sleep(5)
+
+    clock.drive(body())
+    assert asyncio.get_event_loop() is before
+    clock.loop.evict()
+    asyncio.set_event_loop(None)
+    before.close()
