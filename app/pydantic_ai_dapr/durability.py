@@ -220,6 +220,11 @@ class DaprDurability(BaseDurabilityCapability[Any]):
         """Bind to the agent, once."""
         return self if self._agent is agent else super().for_agent(agent)
 
+    def _bind_to_agent(self, agent: Any) -> None:
+        super()._bind_to_agent(agent)
+        if self._event_stream_handler is not None:
+            self._bound_event_operation = self._bind_event_operation(self.get_durable_operation_backend())
+
     def bind_toolsets(self) -> None:
         """Make activities of the toolsets that `@agent.toolset` has added since the agent was built."""
 

@@ -104,6 +104,7 @@ class DurableRun:
         self.durability = self.runner._durability  # pyright: ignore[reportPrivateUsage]
         self.durability.bind_toolsets()
         self.backend = self.durability.get_durable_operation_backend()
+        self.registered = dict(self.backend.activities)  # a worker has those that there are when it starts
         return self.runner._workflow(self.runner.kept, self.journal())  # pyright: ignore[reportPrivateUsage]
 
     def runner_of(self, agent: Agent[Any, Any]) -> DaprWorkflowAgentRunner[Any, Any]:
@@ -143,7 +144,7 @@ class DurableRun:
 
     def deliver(self, task: Event) -> Any:
         """Execute what a task asks for."""
-        answer = self.backend.activities[task.name](activity_context("run-1", task), json.loads(json.dumps(task.value)))
+        answer = self.registered[task.name](activity_context("run-1", task), json.loads(json.dumps(task.value)))
         return json.loads(json.dumps(answer))
 
     def finish(self) -> tuple[Any, list[ModelMessage]]:

@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterable, Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic_ai import Agent
+from pydantic_ai import Agent, FunctionToolset, RunContext
 from pydantic_ai.capabilities import HandleDeferredToolCalls
 from pydantic_ai.external_events import ExternalEventError, wait_for_external_event
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai_dapr import (
     Attempt,
+    DaprDurability,
     DaprWorkflowAgentRunner,
     PayloadTooLargeError,
     RunFailedError,
@@ -273,6 +274,25 @@ def test_what_a_run_does_is_told_while_it_does_it(stack: DaprStack) -> None:
     assert types[0] == "workflow_started"
     assert types[-1] == "workflow_completed"
     assert types.count("operation_completed") == 5
+
+
+def test_an_event_stream_handler_and_a_decorated_toolset_are_executed(stack: DaprStack) -> None:
+    heard: list[str] = []
+
+    async def hear(ctx: RunContext[Any], events: AsyncIterable[Any]) -> None:
+        heard.extend([event.event_kind async for event in events])
+
+    agent = Agent("test", name="heard", capabilities=[DaprDurability(event_stream_handler=hear)])
+
+    @agent.toolset(id="decorated")
+    def decorated(ctx: RunContext[Any]) -> FunctionToolset[Any]:
+        tools: FunctionToolset[Any] = FunctionToolset(id="decorated")
+        tools.tool_plain(lambda: "counted", name="count")
+        return tools
+
+    with hosted(agent, stack) as runner:
+        assert runner.run_sync("go").output == '{"count":"counted"}'
+    assert {"part_start", "function_tool_call", "function_tool_result"} <= set(heard)
 
 
 def _says(text: str) -> Callable[[list[ModelMessage], AgentInfo], ModelResponse]:

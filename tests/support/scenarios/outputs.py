@@ -6,6 +6,8 @@ from typing import Any
 
 from pydantic_ai import (
     Agent,
+    BinaryImage,
+    FilePart,
     ModelRetry,
     NativeOutput,
     PromptedOutput,
@@ -109,3 +111,10 @@ def output_beside_calls_that_are_not_made() -> Agent[Any, Any]:
         return "noted"
 
     return agent
+
+
+@scenario()
+def output_that_is_an_image() -> Agent[Any, Any]:
+    image = BinaryImage(b"\x89PNG", media_type="image/png")
+    model = script([FilePart(image)], profile=ModelProfile(supports_image_output=True))
+    return durable(model, output_type=BinaryImage)
