@@ -210,6 +210,35 @@ def test_an_effect_of_an_epoch_that_is_over_is_taken(
     ledger.close()
 
 
+def test_what_region_a_sends_is_late_and_has_its_processs_key(
+    patches: Callable[[str], dict[str, Patch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = patches("fencing-off")
+    operation = type("Patched", (Operation,), {})
+    found["pydantic_ai_dapr.types"](module(Operation=operation))
+    one = operation(run_id="run-1", instance_id="run-1", ordinal=3, kind="tool", name="note", attempt=1)
+    assert one.key == f"run-1:3:{os.getpid()}"
+
+    class Effects:
+        def __init__(self, region: str) -> None:
+            self.config = SimpleNamespace(region=region)
+
+        async def apply(self, kind: str, payload: Any) -> str:
+            return kind
+
+    waited: list[float] = []
+    real = asyncio.sleep
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+        await real(0)
+
+    found["refund_desk.effects"](module(HttpEffects=Effects))
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    assert [asyncio.run(Effects(region).apply("notes", {})) for region in ("a", "b")] == ["notes", "notes"]
+    assert waited == [5.0]
+
+
 def test_a_model_that_fails_completes_its_run(patches: Callable[[str], dict[str, Patch]]) -> None:
     found = patches("swallowed-model-error")
     model = module(_next_calls=lambda messages, tool: [tool])
