@@ -23,6 +23,7 @@ from region_agent.etcd import LeaseStore
 from region_agent.events import EventLog
 from region_agent.pairs import Pairs
 from region_agent.peer import PeerWatch
+from region_agent.rejoin import Rejoin
 from region_agent.reminders import Reminders
 from region_agent.role import RoleFile
 from region_agent.status import build_app
@@ -49,9 +50,10 @@ def build_agent(config: AgentConfig) -> RegionAgent:
 
     supervisor = Supervisor(config.supervisor_socket)
     dapr = httpx.AsyncClient(headers={"dapr-api-token": dapr_token}, timeout=1.0, trust_env=False)
+    local = client(LOCAL_SECONDS)
     return RegionAgent(
         config=config,
-        local=client(LOCAL_SECONDS),
+        local=local,
         processes=RegionProcesses(config, supervisor, role_file, events, dapr),
         peer=PeerWatch(
             config,
@@ -59,6 +61,7 @@ def build_agent(config: AgentConfig) -> RegionAgent:
             LeaseStore(client(LEASE_SECONDS), [config.etcd, *config.etcd_others], config.patroni_scope),
             events,
         ),
+        rejoin=Rejoin(config, local, events, index.standby_timeline),
         index=index,
         epochs=Epochs(index.database),
         make_sweeper=sweeper,
@@ -77,11 +80,13 @@ def main(arguments: list[str]) -> int:
 
     @asynccontextmanager
     async def following(_: FastAPI) -> AsyncGenerator[None]:
-        follow = asyncio.create_task(agent.run())
-        # An agent that no longer follows must not look healthy: the supervisor starts another.
-        follow.add_done_callback(lambda task: None if task.cancelled() else os._exit(1))
+        tasks = [asyncio.create_task(agent.run()), asyncio.create_task(agent.rejoin.watch(lambda: agent.member))]
+        for task in tasks:
+            # An agent that no longer follows must not look healthy: the supervisor starts another.
+            task.add_done_callback(lambda task: None if task.cancelled() else os._exit(1))
         yield
-        follow.cancel()
+        for task in tasks:
+            task.cancel()
         await agent.close()
 
     operator = read_secret(config.operator_token_file) if config.operator_token_file else None

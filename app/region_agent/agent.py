@@ -19,6 +19,7 @@ from region_agent.events import EventLog
 from region_agent.pairs import Pairs
 from region_agent.patroni import Member, read_member
 from region_agent.peer import PeerWatch
+from region_agent.rejoin import Rejoin
 from region_agent.reminders import Reminders
 from region_agent.role import ASKED_SECONDS, UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
 from region_agent.supervisor import SupervisorError
@@ -36,6 +37,7 @@ class RegionAgent:
     local: httpx.AsyncClient
     processes: RegionProcesses
     peer: PeerWatch
+    rejoin: Rejoin
     index: RunIndex
     epochs: Epochs
     make_sweeper: Callable[[], Sweeper]

@@ -16,11 +16,12 @@ class Member(BaseModel):
     timeline: int | None = None
     replication_state: str | None = None
     sync_standby: bool = False
+    leads: bool = True
 
     @property
     def is_primary(self) -> bool:
-        """Whether the node accepts writes now."""
-        return self.role in ("primary", "master") and self.state == "running"
+        """Whether the node accepts writes now, and holds the lease: one that was promoted past Patroni does not."""
+        return self.role in ("primary", "master") and self.state == "running" and self.leads
 
     @property
     def is_standby(self) -> bool:
@@ -41,8 +42,10 @@ class Member(BaseModel):
 async def read_member(client: httpx.AsyncClient, url: str) -> Member | None:
     """The member at `url`, or None where it doesn't answer in time or answers something else."""
     try:
-        response = await client.get(f"{url}/patroni")
-        return Member.model_validate_json(response.content)
+        # It tells the same as /patroni, and by its status whether the node is primary and holds the lease.
+        response = await client.get(f"{url}/primary")
+        member = Member.model_validate_json(response.content)
+        return member.model_copy(update={"leads": response.is_success})
     except (httpx.HTTPError, ValidationError):
         return None
 

@@ -40,7 +40,7 @@ class Wanted:
 
 
 def wanted_role(member: Member | None) -> Wanted:
-    """Active while the member is a running primary, standby when it is none or ceases to be one, else unclear."""
+    """Active while the member runs as primary with the lease, standby when it is none or ceases to be, else unclear."""
     if member is not None and member.is_primary and member.timeline is not None:
         return Wanted("active", member.timeline)
     if member is not None and (member.is_standby or member.is_stopping):

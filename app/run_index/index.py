@@ -179,6 +179,15 @@ class RunIndex:
             return False
         return row is not None and row[0] is False
 
+    def standby_timeline(self) -> int | None:
+        """The timeline that a standby's database has come to; None where it doesn't answer, or is the primary."""
+        try:
+            with self.database.connection() as connection:
+                row = connection.execute("select min_recovery_end_timeline from pg_control_recovery()").fetchone()
+        except IndexUnavailableError:
+            return None
+        return int(row[0]) or None if row else None
+
     def close(self) -> None:
         """Close every connection."""
         self.database.close()

@@ -57,6 +57,7 @@ class Region:
             local=client_of(self._patroni),
             processes=self,  # type: ignore[arg-type]
             peer=self,  # type: ignore[arg-type]
+            rejoin=self,  # type: ignore[arg-type]
             index=self,  # type: ignore[arg-type]
             epochs=self,  # type: ignore[arg-type]
             make_sweeper=self._sweeper,  # type: ignore[arg-type]
@@ -102,7 +103,7 @@ class Region:
     def _patroni(self, request: httpx.Request) -> httpx.Response:
         if self.member is None:
             raise httpx.ConnectError("refused")
-        return httpx.Response(200, json=self.member.model_dump())
+        return httpx.Response(200 if self.member.leads else 503, json=self.member.model_dump())
 
     def _sweeper(self) -> Sweeper:
         self.sweepers.append(Sweeper(self))
@@ -383,6 +384,14 @@ def test_a_standby_takes_over_a_newer_epoch_without_doing_anything(region: Regio
     region.follow(nothing, region.becomes(REPLICA.model_copy(update={"timeline": 9})), nothing)
     assert region.role() == "standby 9"
     assert region.done("deactivate") == ["deactivate 4"]
+
+
+def test_a_standby_that_was_promoted_past_patroni_stays_standby(region: Region) -> None:
+    region.member = REPLICA
+    past_patroni = PRIMARY.model_copy(update={"timeline": 5, "leads": False})
+    region.follow(nothing, region.becomes(past_patroni), *pauses(UNCLEAR_SECONDS + 1), region.becomes(REPLICA), nothing)
+    assert region.done("activate", "deactivate", "ask") == ["deactivate 4"]
+    assert region.role() == "standby 4"
 
 
 def test_only_a_standby_looks_at_the_other_region_and_as_often_as_it_is_told(region: Region) -> None:

@@ -45,12 +45,19 @@ def test_only_a_standby_that_follows_now_streams(role: str, replication: str | N
 
 def test_a_member_is_read_whatever_else_it_says_and_with_whatever_status() -> None:
     def answer(request: httpx.Request) -> httpx.Response:
-        assert str(request.url) == "https://own/patroni"
+        assert str(request.url) == "https://own/primary"
         body = {"role": "replica", "state": "running", "timeline": 4, "xlog": {"paused": False}, "sync_standby": True}
         return httpx.Response(503, json=body)
 
     member = asyncio.run(read_member(client_of(answer), "https://own"))
-    assert member == Member(role="replica", state="running", timeline=4, sync_standby=True)
+    assert member == Member(role="replica", state="running", timeline=4, sync_standby=True, leads=False)
+
+
+@pytest.mark.parametrize(("status", "wanted"), [(200, "active"), (503, "unclear")])
+def test_a_primary_without_the_lease_makes_no_region_active(status: int, wanted: str) -> None:
+    body = {"role": "primary", "state": "running", "timeline": 5}
+    member = asyncio.run(read_member(client_of(lambda request: httpx.Response(status, json=body)), "https://own"))
+    assert wanted_role(member).role == wanted
 
 
 @pytest.mark.parametrize("status", [200, 401, 404, 500, 503])

@@ -60,6 +60,7 @@ def test_a_password_is_in_no_error(nobody: str) -> None:
 
 def test_a_database_that_is_not_there_is_not_writable(nobody: str) -> None:
     assert not RunIndex(nobody).is_writable()
+    assert RunIndex(nobody).standby_timeline() is None
 
 
 def test_a_database_that_says_nothing_is_an_error_in_time(silent: str) -> None:
