@@ -29,7 +29,8 @@ def _refused(*_: object) -> NoReturn:
 
 def _loop_of_thread() -> asyncio.AbstractEventLoop | None:
     """The loop that was made this thread's, if any was. To ask asyncio for it would make one."""
-    return getattr(getattr(asyncio.get_event_loop_policy(), "_local", None), "_loop", None)
+    policy = asyncio.get_event_loop_policy()  # pyright: ignore[reportDeprecated]
+    return getattr(getattr(policy, "_local", None), "_loop", None)
 
 
 class InlineExecutor(Executor):
