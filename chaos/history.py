@@ -266,6 +266,11 @@ class History(BaseModel):
         """When the first fault was injected."""
         return min((fault.at for fault in self.faults), default=None)
 
+    @property
+    def tampered(self) -> set[str]:
+        """Runs whose history was changed on purpose: what it says is no evidence, and they must be refused."""
+        return {str(fault.evidence["tampered"]) for fault in self.faults if "tampered" in fault.evidence}
+
     def outage(self, fault: Fault) -> float:
         """Seconds from a fault until work began in a later epoch, or, where none followed, until it was lifted."""
         attempts = self.attempts or []

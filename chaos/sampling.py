@@ -63,6 +63,11 @@ class Sampler:
         """Everything that a client was told of runs so far, in order."""
         return sorted(self._seen, key=lambda seen: seen.at)
 
+    @property
+    def has_seen_progress(self) -> bool:
+        """Whether a client was told of a completed operation."""
+        return any(seen.ordinals for seen in list(self._seen))
+
     def _sample_roles(self, region: str) -> None:
         with Doors(self._manifest, timeout=ANSWER_SECONDS) as doors:
             while not self._stop.wait(EVERY_SECONDS):

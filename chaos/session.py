@@ -101,10 +101,10 @@ class Session:
     def hold_in_flight(self, at_least: int, seconds: float = 30.0) -> bool:
         """Whether so many runs are in flight; what has ended meanwhile is made up for, up to the deadline.
 
-        Returns when a client has been told of a completed operation, so that the fault can be seen to lose none.
+        By then a client has seen an operation completed, where it looks at runs: a fault could take that back.
         """
         deadline = time.monotonic() + seconds
-        while not any(seen.ordinals for seen in self.sampler.observations) and time.monotonic() < deadline:
+        while self.workload is not None and not self.sampler.has_seen_progress and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
         while (missing := at_least - self.count_in_flight()) > 0:
             if self.workload is None or time.monotonic() > deadline:

@@ -18,6 +18,12 @@ class _Process(BaseModel):
     name: str
     pid: int
     is_running: bool
+    status: str = ""
+
+    @property
+    def comes_back(self) -> bool:
+        """Whether it runs, or will without being told to."""
+        return self.is_running or self.status in ("Restarting", "Launching", "Pending")
 
 
 class _Processes(BaseModel):
@@ -35,24 +41,29 @@ class Supervisor:
 
     async def running(self) -> dict[str, int]:
         """The ids of the processes that run, by name."""
+        return {process.name: process.pid for process in await self._processes() if process.is_running}
+
+    async def start(self, process: str) -> None:
+        """Start a process; one that runs, or is about to, stays as it is."""
+        if not await self._comes_back(process):
+            await self._call("POST", f"/process/start/{process}")
+
+    async def stop(self, process: str) -> None:
+        """Stop a process, also one that has ended and is about to be restarted. Returns when it has ended."""
+        if await self._comes_back(process):
+            await self._call("PATCH", f"/process/stop/{process}")
+
+    async def _comes_back(self, name: str) -> bool:
+        return any(process.name == name and process.comes_back for process in await self._processes())
+
+    async def _processes(self) -> list[_Process]:
         response = await self._call("GET", "/processes")
         try:
-            processes = _Processes.model_validate_json(response.content).data
+            return _Processes.model_validate_json(response.content).data
         except ValidationError as error:
             raise SupervisorError(
                 f"the supervisor's answer to GET /processes makes no sense: {response.text[:300]}"
             ) from error
-        return {process.name: process.pid for process in processes if process.is_running}
-
-    async def start(self, process: str) -> None:
-        """Start a process; one that runs stays as it is."""
-        if process not in await self.running():
-            await self._call("POST", f"/process/start/{process}")
-
-    async def stop(self, process: str) -> None:
-        """Stop a process; one that doesn't run stays stopped. Returns when it has ended."""
-        if process in await self.running():
-            await self._call("PATCH", f"/process/stop/{process}")
 
     async def _call(self, method: str, path: str) -> httpx.Response:
         try:

@@ -34,7 +34,7 @@ def losses(history: History) -> list[Loss] | None:
     seen: set[tuple[str, int]] = set()
     for told in sorted(history.observations or [], key=lambda one: one.at):
         workflow = known.get(told.run_id)
-        if workflow is None or workflow.history is None:
+        if workflow is None or workflow.history is None or told.run_id in history.tampered:
             continue
         for ordinal in sorted(set(told.ordinals) - completions(workflow).keys()):
             if (told.run_id, ordinal) not in seen:
@@ -53,6 +53,8 @@ def acknowledged_is_kept(history: History) -> CheckResult:
     violations, missing = [str(loss) for loss in lost], _unseen(history)
     for told in history.observations or []:
         workflow = known.get(told.run_id)
+        if told.run_id in history.tampered:
+            continue
         if workflow is None:
             violations.append(f"{told.run_id}: told by region {told.region} as {told.status}, and nobody knows it")
         elif workflow.history is None:

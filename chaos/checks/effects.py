@@ -18,7 +18,7 @@ def effects_applied_once(history: History) -> CheckResult:
 
     A run refunds, notes, asks for approval and notifies at most once each: two applied entries of one kind for one
     run are one logical effect that was applied twice. Every completed run notifies its customer. An effect's key is
-    that of the operation that makes it.
+    that of the operation that makes it. Of a run whose history was tampered with, only what was applied twice counts.
     """
     if history.effects is None:
         return result("K2", _CLAIM, {}, [], ["the payments ledger was not read"])
@@ -43,7 +43,7 @@ def effects_applied_once(history: History) -> CheckResult:
             violations.append(f"{run_id}: {kind} applied {len(entries)} times: {lines}")
     missing = [] if history.workflows is not None else ["the runs were not recorded"]
     for workflow in history.workflows or []:
-        if workflow.run_id in mine:
+        if workflow.run_id in mine - history.tampered:
             violations += _of_run(workflow, applied, by_key, counts)
     return result("K2", _CLAIM, dict(counts), violations, missing)
 

@@ -22,7 +22,6 @@ def outcomes_equal_the_oracle(history: History) -> CheckResult:
     from refund_desk import Decision, Ticket
     from refund_desk.oracle import decide
 
-    tampered = {str(fault.evidence["tampered"]) for fault in history.faults if "tampered" in fault.evidence}
     tickets = {operation.run_id: operation.ticket for operation in history.accepted}
     violations: list[str] = []
     compared = 0
@@ -38,7 +37,7 @@ def outcomes_equal_the_oracle(history: History) -> CheckResult:
         for workflow in history.workflows or []:
             if workflow.run_id not in tickets or workflow.status not in ("completed", "failed", "terminated"):
                 continue
-            if workflow.run_id in tampered:
+            if workflow.run_id in history.tampered:
                 if workflow.status == "completed":
                     violations.append(f"{workflow.run_id}: completed, though its history was tampered with")
                 continue

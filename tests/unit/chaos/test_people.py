@@ -13,7 +13,7 @@ from pydantic import JsonValue
 
 from chaos import people, supervisors
 from chaos import session as sessions
-from chaos.checks import CHECKS
+from chaos.checks import CHECKS, judge
 from chaos.history import Fault, History, Intrusion, Signal
 from chaos.record import record_workflows
 from chaos.session import Session
@@ -279,6 +279,28 @@ class TestOutcomes:
             Fault(name="tamper-history", target="region a", at=1.0, evidence={"tampered": run_id(0)}, proven=True)
         )
         assert self.judged(history).answer == answer
+
+
+@pytest.mark.parametrize("check", ["K2", "K3"])
+def test_the_history_of_a_run_that_was_tampered_with_is_no_evidence_against_anybody(check: str) -> None:
+    history = region_loss()
+    assert history.workflows is not None
+    history.workflows[0] = history.workflows[0].model_copy(update={"status": "failed", "output": None, "history": []})
+
+    def judged() -> str:
+        return next(found.answer for found in judge(history) if found.check == check)
+
+    assert judged() == "invalid"
+    history.faults.append(
+        Fault(
+            name="tamper-history",
+            target="region a",
+            at=history.faults[0].at,
+            evidence={"tampered": run_id(0)},
+            proven=True,
+        )
+    )
+    assert judged() == "valid"
 
 
 def test_a_run_that_its_region_refuses_for_good_is_one_that_failed() -> None:

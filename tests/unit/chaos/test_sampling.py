@@ -134,6 +134,7 @@ def test_both_regions_and_every_run_that_is_open_are_sampled_until_the_end(sampl
     sampler.stop()
     roles, seen = len(sampler.roles), sampler.observations
     assert {one.region for one in sampler.roles} == {"a", "b"}
+    assert sampler.has_seen_progress
     assert {one.region for one in seen} == {"a"}, "only the active region is asked about runs"
     assert [one.run_id for one in seen].count("ended") == 1, "a run that has ended is not looked at again"
     assert [one.at for one in seen] == sorted(one.at for one in seen)
@@ -143,4 +144,4 @@ def test_both_regions_and_every_run_that_is_open_are_sampled_until_the_end(sampl
 
 def test_a_sampler_that_never_began_can_be_stopped(sampler: Sampler) -> None:
     sampler.stop()
-    assert (sampler.roles, sampler.observations) == ([], [])
+    assert (sampler.roles, sampler.observations, sampler.has_seen_progress) == ([], [], False)

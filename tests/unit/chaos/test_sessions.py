@@ -30,6 +30,7 @@ from chaos.history import Bounds, Claim, Effect, Fault, Observation, RoleSample
 from chaos.plants import PLANTS
 from chaos.plants.hook import after_import
 from chaos.record import latest_attempts, record_attempts, record_events, record_workflows
+from chaos.sampling import Sampler
 from chaos.session import Session
 from chaos.workload import Workload
 from infra.doors import Unanswered
@@ -130,6 +131,8 @@ class Watching:
 
     roles: ClassVar[list[RoleSample]] = []
     observations: ClassVar[list[Observation]] = [Observation(run_id="r", at=1, region="a", status="", ordinals=[1])]
+
+    has_seen_progress = True
 
     def start(self) -> None:
         """It has."""
@@ -235,6 +238,23 @@ def test_runs_that_end_too_soon_are_told(session: Session) -> None:
     session.begin_load()
     client_of(session).ends_after_looks = 0
     assert not session.hold_in_flight(6, seconds=0.02)
+
+
+def test_the_fault_waits_until_a_client_has_seen_an_operation_completed(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = iter([False, False, True])
+
+    class Told(Sampler):
+        has_seen_progress = property(lambda _: next(looks))  # type: ignore[assignment]
+
+        def start(self) -> None:
+            """Nobody is looked at."""
+
+    monkeypatch.setattr(session, "sampler", Told(session.manifest, set))
+    session.begin_load()
+    assert session.hold_in_flight(6)
+    assert next(looks, None) is None
 
 
 def test_the_fault_waits_for_an_effect_that_nobody_knows_of(

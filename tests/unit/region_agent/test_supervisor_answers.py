@@ -76,3 +76,36 @@ def test_an_answer_that_makes_no_sense_is_an_error_of_the_supervisor(
     supervisor._client.base_url = "http://supervisor"
     with pytest.raises(SupervisorError, match="GET /processes"):
         asyncio.run(supervisor.running() if ask == "running" else getattr(supervisor, ask)("daprd-1"))
+
+
+@pytest.mark.parametrize(
+    ("running", "status", "starts", "stops"),
+    [
+        (True, "Running", False, True),
+        (False, "Restarting", False, True),
+        (False, "Pending", False, True),
+        (False, "Completed", True, False),
+        (False, "Disabled", True, False),
+    ],
+)
+def test_a_process_that_is_about_to_be_restarted_can_be_stopped(
+    tmp_path: Path, running: bool, status: str, starts: bool, stops: bool
+) -> None:
+    asked: list[str] = []
+
+    def respond(request: httpx.Request) -> httpx.Response:
+        asked.append(f"{request.method} {request.url.path}")
+        return httpx.Response(
+            200, json={"data": [{"name": "daprd-1", "pid": 7, "is_running": running, "status": status}]}
+        )
+
+    supervisor = Supervisor(tmp_path / "supervisor.sock")
+    supervisor._client = client_of(respond)
+    supervisor._client.base_url = "http://supervisor"
+
+    async def both() -> None:
+        await supervisor.start("daprd-1")
+        await supervisor.stop("daprd-1")
+
+    asyncio.run(both())
+    assert ("POST /process/start/daprd-1" in asked, "PATCH /process/stop/daprd-1" in asked) == (starts, stops)
