@@ -14,6 +14,7 @@ import pydantic_ai_dapr
 import pytest
 
 from infra.state import project_root
+from infra.toolchain.uv import find_uv
 from tests.component.dapr_stack import API_TOKEN, DaprStack, dapr_stack
 
 pytestmark = pytest.mark.component
@@ -49,9 +50,9 @@ def test_the_readme_names_all_that_is_public() -> None:
 
 
 def test_the_wheel_has_the_library_and_nothing_else(tmp_path: Path) -> None:
-    subprocess.run(
-        ["uv", "build", str(LIBRARY), "--wheel", "-o", str(tmp_path)], check=True, capture_output=True, timeout=120
-    )
+    uv = find_uv(ROOT / ".holdfast" / "uv")
+    assert uv is not None, "make setup installs uv"
+    subprocess.run([uv, "build", str(LIBRARY), "--wheel", "-o", tmp_path], check=True, capture_output=True, timeout=120)
     (wheel,) = tmp_path.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}

@@ -218,21 +218,6 @@ def test_runs_that_have_ended_are_made_up_for_before_the_fault(session: Session)
     assert sum(status == "running" for status in client.started.values()) >= 6
 
 
-def test_a_fault_is_held_back_until_a_client_has_been_told_of_something(
-    session: Session, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    session.begin_load()
-    seen: list[Observation] = []
-    monkeypatch.setattr(session.sampler, "observations", seen)
-
-    def pause(_: float) -> None:
-        seen.append(Observation(run_id="r", at=1, region="a", status="running", ordinals=[1] if seen else []))
-
-    monkeypatch.setattr(sessions, "time", SimpleNamespace(monotonic=time.monotonic, sleep=pause))
-    assert session.hold_in_flight(1)
-    assert len(seen) == 2
-
-
 def test_runs_that_end_too_soon_are_told(session: Session) -> None:
     assert not session.hold_in_flight(1)
     session.begin_load()
