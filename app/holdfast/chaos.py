@@ -165,6 +165,7 @@ def grid(workers: int, keep: bool, stack: str, state: Path | None, json_: bool) 
 
 def _run(experiments: Sequence[Experiment], runs: int, stack: str, state: Path | None, json_: bool) -> None:
     from chaos.drill import Drill
+    from chaos.faults import NotLiftedError
     from chaos.report import PAGE
     from chaos.verdict import EXIT_CODES, worst
 
@@ -177,7 +178,7 @@ def _run(experiments: Sequence[Experiment], runs: int, stack: str, state: Path |
                 verdicts.append(verdict)
                 folders.append(folder)
                 show(verdict, folder / PAGE, console)
-    except TimeoutError as error:
+    except (NotLiftedError, TimeoutError) as error:
         refuse(UNCHECKED, f"{error}; `holdfast up` repairs the deployment", json_=json_)
     answer = worst(verdict.answer for verdict in verdicts)
     if len(verdicts) > 1:

@@ -99,9 +99,10 @@ def test_runs_appear_and_end_while_somebody_looks(
         pages[region].goto(f"{console(manifest, region)}/runs")
         expect(pages[region].get_by_text("No run was accepted yet.")).to_be_visible()
     start(client, "first", "second")
-    for region in ("a", "b"):
-        row = pages[region].get_by_role("row").filter(has_text="first")
+    rows = [pages[region].get_by_role("row").filter(has_text="first") for region in ("a", "b")]
+    for row in rows:
         expect(row).to_contain_text("scheduled")
+    for row in rows:
         expect(row).to_contain_text("completed", timeout=60_000)
     expect(pages["a"].locator("#band")).to_contain_text("Region a is active")
     expect(pages["a"].locator("#band")).to_contain_text("in step")

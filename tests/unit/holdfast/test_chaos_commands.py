@@ -14,6 +14,7 @@ from holdfast.cli import main
 import chaos.drill
 from chaos.durations import Durations
 from chaos.experiment import EXPERIMENTS, Experiment
+from chaos.faults import NotLiftedError
 from chaos.recovery import Recovery
 from chaos.report import Verdict
 from chaos.verdict import Answer, CheckResult
@@ -27,7 +28,7 @@ class ToldDrill:
     answers: ClassVar[list[Answer]] = []
     did: ClassVar[list[str]] = []
     place: ClassVar[Path]
-    unhealthy: ClassVar[bool] = False
+    wrong: ClassVar[Exception | None] = None
 
     def __init__(self, stack: str, state: Path | None, settings: dict[str, str], plant: Any, *_: object) -> None:
         self.did.append(f"prepare {stack} {settings} {getattr(plant, 'name', plant)}")
@@ -41,8 +42,8 @@ class ToldDrill:
 
     def wait_healthy(self) -> None:
         self.did.append("healthy")
-        if self.unhealthy:
-            raise TimeoutError("waited 120 s for both regions to be healthy")
+        if self.wrong is not None:
+            raise self.wrong
 
     def run(self, experiment: Experiment, runs: int) -> tuple[Verdict, Path]:
         self.did.append(f"{experiment.name} {runs}")
@@ -129,11 +130,12 @@ def test_the_worst_verdict_is_the_exit_code(told: type[ToldDrill], answers: list
     assert answer["reports"] == ["/reports/switchover", "/reports/region-loss"]
 
 
-def test_a_deployment_that_does_not_recover_ends_the_series(told: type[ToldDrill]) -> None:
-    told.unhealthy = True
+@pytest.mark.parametrize("wrong", [TimeoutError("both regions to be healthy"), NotLiftedError("a link is still cut")])
+def test_a_deployment_that_does_not_recover_ends_the_series(told: type[ToldDrill], wrong: Exception) -> None:
+    told.wrong = wrong
     result = run("run", "switchover", "region-loss")
     assert result.exit_code == 2
-    assert "both regions to be healthy" in result.output
+    assert f"{wrong}; `holdfast up` repairs the deployment" in result.output
     assert told.did[-2:] == ["healthy", "leave"]
 
 
