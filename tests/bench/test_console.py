@@ -148,7 +148,7 @@ def test_a_run_is_run_again_from_a_step_downloaded_and_replayed(
     page.goto(f"{console(manifest, 'a')}/runs/first")
     page.get_by_text("Run again…").click()
     refund = page.locator("select[name=from_step] option", has_text="issue_refund").get_attribute("value")
-    page.get_by_label("From").select_option(refund)
+    page.locator("select[name=from_step]").select_option(refund)
     page.get_by_role("button", name="Run again").click()
     expect(page.get_by_text("Run first is run again as first~2.")).to_be_visible()
     expect(page.locator(".head")).to_contain_text("completed", timeout=60_000)
