@@ -88,8 +88,12 @@ def painted(page: Page, canvas: str) -> int:
     )
 
 
+LABELS = "#labels div:not([hidden])"
+"""Drawn with the next frame: what is to come is awaited."""
+
+
 def labels(page: Page) -> list[str]:
-    return page.locator("#labels div:not([hidden])").all_text_contents()
+    return page.locator(LABELS).all_text_contents()
 
 
 def test_a_good_report_opens_with_its_verdict_first(page: Page, pages: dict[str, Path]) -> None:
@@ -103,7 +107,7 @@ def test_a_good_report_opens_with_its_verdict_first(page: Page, pages: dict[str,
     }
     assert painted(page, "lanes") > 10
     assert painted(page, "bars") > 5
-    assert labels(page) == [run_id(number) for number in range(7)]
+    expect(page.locator(LABELS)).to_have_text([run_id(number) for number in range(7)])
     expect(page.locator("#problem")).to_have_count(0)
 
 
@@ -166,14 +170,14 @@ def test_runs_are_searched_and_filtered(page: Page, pages: dict[str, Path]) -> N
     page.keyboard.press("/")
     page.keyboard.type("run-03")
     expect(page.locator("#count")).to_have_text("1 of 7 runs")
-    assert labels(page) == [run_id(3)]
+    expect(page.locator(LABELS)).to_have_text([run_id(3)])
     page.locator("#search").fill("")
     page.locator("#filter").select_option("problem")
     expect(page.locator("#count")).to_have_text("2 of 7 runs")
-    assert labels(page) == [run_id(2), run_id(4)]
+    expect(page.locator(LABELS)).to_have_text([run_id(2), run_id(4)])
     page.locator("#search").fill("no such run")
     expect(page.locator("#count")).to_have_text("0 of 7 runs")
-    assert labels(page) == []
+    expect(page.locator(LABELS)).to_have_text([])
     page.locator("#rows").focus()
     page.keyboard.press("e")
     expect(page.locator("#count")).to_have_text("7 runs")
@@ -254,6 +258,6 @@ def test_in_print_every_run_is_shown_on_white(browser: Browser, pages: dict[str,
     page.evaluate("dispatchEvent(new Event('beforeprint'))")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     expect(page.locator("#search")).to_be_hidden()
-    assert len(labels(page)) == 7
+    expect(page.locator(LABELS)).to_have_count(7)
     assert len(page.pdf()) > 10_000
     page.close()
