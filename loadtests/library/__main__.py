@@ -6,10 +6,8 @@ Exit codes: 0 every bar holds, 1 one does not, 2 something could not be measured
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -18,10 +16,11 @@ from rich.console import Console
 from infra.state import state_directory
 from infra.toolchain import ToolchainError
 from loadtests.library.bars import UNMEASURED, exit_status, judge
-from loadtests.library.cells import FULL, QUICK, Say, measure
+from loadtests.library.cells import FULL, QUICK, measure
 from loadtests.library.contenders import CONTENDERS
-from loadtests.library.report import as_json, place_in, show, write_report
+from loadtests.library.report import as_json, show, write_report
 from loadtests.library.stack import stack
+from loadtests.telling import marked_page, progress
 
 _EXAMPLES = """\
 examples:
@@ -44,7 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         place.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix="holdfast-bench-") as directory, stack(Path(directory)) as servers:
             scale = QUICK if options.quick else FULL
-            figures = measure(servers, place / "environments", scale, options.only, _progress(console))
+            figures = measure(servers, place / "environments", scale, options.only, progress(console))
     except (ToolchainError, OSError) as error:
         console.print(f"error: {error}", style="red", markup=False)
         return UNMEASURED
@@ -78,7 +77,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
     parser.add_argument(
-        "--page", type=_page, metavar="FILE", help="a Markdown page whose results, between two marks, are renewed"
+        "--page",
+        type=marked_page,
+        metavar="FILE",
+        help="a Markdown page whose results, between two marks, are renewed",
     )
     parser.add_argument(
         "--state",
@@ -96,28 +98,6 @@ def _names(text: str) -> list[str]:
         said = f"no contender is called {', '.join(unknown)}" if unknown else "no contender was named"
         raise argparse.ArgumentTypeError(f"{said}; there are {', '.join(CONTENDERS)}")
     return names
-
-
-def _page(text: str) -> Path:
-    page = Path(text)
-    if not page.is_file() or not os.access(page, os.W_OK):
-        raise argparse.ArgumentTypeError(f"{text} is not a file that can be written: name a Markdown page that exists")
-    try:
-        place_in(page.read_text(encoding="utf-8"), page)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return page
-
-
-def _progress(console: Console) -> Say:
-    """One line per thing that is begun, with the time since the start."""
-    began = time.monotonic()
-
-    def say(line: str) -> None:
-        seconds = int(time.monotonic() - began)
-        console.print(f"{seconds // 60:3}:{seconds % 60:02}  {line}", markup=False, highlight=False, soft_wrap=True)
-
-    return say
 
 
 if __name__ == "__main__":

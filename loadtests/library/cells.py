@@ -5,18 +5,18 @@ from __future__ import annotations
 import contextlib
 import math
 import time
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
 from loadtests.library.contenders import CONTENDERS, Program, UnmeasurableError, running
 from loadtests.library.stack import Stack
+from loadtests.telling import Say
 
 OURS = "holdfast"
 KEPT_RUNS = 256
 MIB = 1024 * 1024
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -19,11 +17,11 @@ from rich.table import Table
 from loadtests.library.bars import Bar, exit_status
 from loadtests.library.cells import OURS, Figures
 from loadtests.library.contenders import CONTENDERS
+from loadtests.telling import machine, renew, spread
 
-__all__ = ["as_json", "as_markdown", "place_in", "renew", "show", "write_report"]
+__all__ = ["as_json", "as_markdown", "show", "write_report"]
 
 PAGE, DATA, TEXT = "report.html", "results.json", "results.md"
-BEGIN, END = "<!-- results -->", "<!-- end of results -->"
 KIB = 1024
 _DIGITS = {"ms": 1, "×": 2, "%": 1, "s": 2, "runs": 0}
 _COLOURS = {"holds": "green", "does not hold": "red", "unmeasured": "yellow"}
@@ -65,7 +63,7 @@ def write_report(folder: Path, figures: Figures, bars: Sequence[Bar], page: Path
         workers=worker_plot(figures.steps_per_second.get(OURS, {})),
         tables=_tables(figures),
         missing=figures.missing,
-        machine=_machine(),
+        machine=machine(),
         written=written,
     )
     (folder / PAGE).write_text(plots, encoding="utf-8")
@@ -74,32 +72,17 @@ def write_report(folder: Path, figures: Figures, bars: Sequence[Bar], page: Path
     return folder / PAGE
 
 
-def renew(page: Path, text: str) -> None:
-    """Put `text` between the page's two marks. Raises ValueError where it has none."""
-    before = page.read_text(encoding="utf-8")
-    place = place_in(before, page)
-    page.write_text(f"{before[: place.start]}{text}{before[place.stop :]}", encoding="utf-8")
-
-
-def place_in(text: str, page: Path) -> slice:
-    """What lies between the two marks of the page's text. Raises ValueError where it has none."""
-    start, stop = text.find(f"{BEGIN}\n"), text.find(END)
-    if not 0 <= start < stop:
-        raise ValueError(f"{page} has no place for results: put `{BEGIN}` and `{END}` on lines of their own")
-    return slice(start + len(BEGIN) + 1, stop)
-
-
 def as_json(figures: Figures, bars: Sequence[Bar]) -> str:
     """Everything that was measured, and what was said of it."""
     told = [{**asdict(bar), "verdict": bar.verdict} for bar in bars]
-    answer = {"exit_status": exit_status(bars), "machine": _machine(), "bars": told, "figures": asdict(figures)}
+    answer = {"exit_status": exit_status(bars), "machine": machine(), "bars": told, "figures": asdict(figures)}
     return json.dumps(answer, indent=1, ensure_ascii=False)
 
 
 def as_markdown(figures: Figures, bars: Sequence[Bar], written: str) -> str:
     """The same for a page of documentation."""
     rows = [[bar.name, _value(bar), _limit(bar), f"**{bar.verdict}**", bar.basis] for bar in bars]
-    parts = [f"Measured {written} on {_machine()}.", _grid(["bar", "measured", "limit", "verdict", "from"], rows)]
+    parts = [f"Measured {written} on {machine()}.", _grid(["bar", "measured", "limit", "verdict", "from"], rows)]
     for title, header, body in _tables(figures):
         parts += [f"**{title}**", _grid(header, body)]
     parts += [f"- Not measured: {what}: {' '.join(why.split())}" for what, why in figures.missing.items()]
@@ -129,7 +112,7 @@ def _tables(figures: Figures) -> list[tuple[str, list[str], list[list[str]]]]:
     lengths = sorted({steps for own in figures.ms_per_step.values() for steps in own})
     if lengths:
         rows = [
-            [_title(name), *(_spread(own.get(steps, []), 1) for steps in lengths)]
+            [_title(name), *(spread(own.get(steps, []), 1) for steps in lengths)]
             for name, own in figures.ms_per_step.items()
         ]
         header = ["one run alone", *(f"{steps} steps" for steps in lengths)]
@@ -138,7 +121,7 @@ def _tables(figures: Figures) -> list[tuple[str, list[str], list[list[str]]]]:
     if counts:
         runs, steps = figures.burst
         rows = [
-            [_title(name), *(_spread(own.get(workers, []), 0) for workers in counts)]
+            [_title(name), *(spread(own.get(workers, []), 0) for workers in counts)]
             for name, own in figures.steps_per_second.items()
         ]
         header = [f"{runs} runs of {steps} steps at once", *(f"{n} worker{'s'[: n > 1]}" for n in counts)]
@@ -162,19 +145,8 @@ def _short(name: str) -> str:
     return _title(name).split(",")[0]
 
 
-def _spread(samples: Sequence[float], digits: int) -> str:
-    if not samples:
-        return ""
-    middle, least, most = (f"{value:,.{digits}f}" for value in (median(samples), min(samples), max(samples)))
-    return middle if len(samples) == 1 else f"{middle} ({least} to {most})"
-
-
 def _kib(value: float | None) -> str:
     return "" if value is None else f"{value / KIB:.0f} KiB"
-
-
-def _machine() -> str:
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
 
 
 # Plots. All positions are pixels of an SVG.
@@ -234,7 +206,7 @@ def step_plot(samples: Samples) -> Plot | None:
                 y(min(found)),
                 y(max(found)),
                 f"{median(found):.1f}",
-                f"{_title(name)}, {steps} steps: {_spread(found, 1)} ms per step",
+                f"{_title(name)}, {steps} steps: {spread(found, 1)} ms per step",
             )
             for steps, found in sorted(own.items())
             if found
@@ -274,7 +246,7 @@ def _bars(samples: Mapping[tuple[str, str], Sequence[float]]) -> Plot | None:
     rows: list[Series] = []
     for number, ((name, title), found) in enumerate(samples.items()):
         y = 10.0 + number * ROW
-        text, said = f"{median(found):.0f}", f"{title}: {_spread(found, 0)} steps/s"
+        text, said = f"{median(found):.0f}", f"{title}: {spread(found, 0)} steps/s"
         rows.append(Series(name, title, [Point(x(median(found)), y, x(min(found)), x(max(found)), text, said)], y + 15))
     ticks = [(x(step * number), f"{step * number:g}") for number in range(round(most / step) + 1)]
     return Plot(10 + len(rows) * ROW + 24, rows, ticks, [])

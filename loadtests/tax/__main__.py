@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import sys
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,10 +16,10 @@ from infra.automation import Busy, DeploymentError
 from infra.config import ConfigError
 from infra.state import state_directory
 from infra.toolchain import ToolchainError
-from loadtests.library.report import place_in
-from loadtests.tax.measure import FULL, QUICK, REPLICATIONS, ROUND_TRIPS, Cell, NotInForceError, Say, measure, merged
+from loadtests.tax.measure import FULL, QUICK, REPLICATIONS, ROUND_TRIPS, Cell, NotInForceError, measure, merged
 from loadtests.tax.regions import Replication, regions
 from loadtests.tax.report import Results, show, write_report
+from loadtests.telling import marked_page, progress
 
 UNMEASURED = 2
 _EXAMPLES = """\
@@ -40,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     place = state_directory(options.state) / "benchmarks" / "tax"
     console = Console(stderr=True)
-    say = _progress(console)
+    say = progress(console)
     now: list[Cell] = []
     try:
         cells = [] if options.fresh else Results.load(place).cells
@@ -93,7 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--fresh", action="store_true", help="forget what was measured before")
     parser.add_argument("--json", action="store_true", help="print one JSON object on standard output, nothing else")
     parser.add_argument(
-        "--page", type=_page, metavar="FILE", help="a Markdown page whose results, between two marks, are renewed"
+        "--page",
+        type=marked_page,
+        metavar="FILE",
+        help="a Markdown page whose results, between two marks, are renewed",
     )
     parser.add_argument(
         "--state", type=Path, metavar="DIR", help="where results are kept, in `benchmarks/tax` [default: as `holdfast`]"
@@ -118,25 +120,6 @@ def _replications(text: str) -> list[Replication]:
     if len(found) != len(set(text.split(","))):
         raise argparse.ArgumentTypeError(f"{text!r} is no replication; there are {', '.join(REPLICATIONS)}")
     return found
-
-
-def _page(text: str) -> Path:
-    page = Path(text)
-    try:
-        place_in(page.read_text(encoding="utf-8"), page)
-    except (OSError, ValueError) as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-    return page
-
-
-def _progress(console: Console) -> Say:
-    began = time.monotonic()
-
-    def say(line: str) -> None:
-        seconds = int(time.monotonic() - began)
-        console.print(f"{seconds // 60:3}:{seconds % 60:02}  {line}", markup=False, highlight=False, soft_wrap=True)
-
-    return say
 
 
 if __name__ == "__main__":

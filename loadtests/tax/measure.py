@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import TypeVar
@@ -15,12 +15,12 @@ from holdfast.client import NotAnsweredError
 from pydantic import BaseModel, ConfigDict, Field
 
 from loadtests.tax.regions import NotInForceError, Regions, Replication
+from loadtests.telling import Say
 
 ROUND_TRIPS = (0, 20, 60, 150)
 REPLICATIONS: tuple[Replication, ...] = ("synchronous", "asynchronous")
 STARTERS = 32
 END_SECONDS, POLL_SECONDS = 300.0, 0.2
-Say = Callable[[str], None]
 Kind = TypeVar("Kind")
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -15,8 +13,8 @@ from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
-from loadtests.library.report import renew
 from loadtests.tax.measure import REPLICATIONS, Cell
+from loadtests.telling import machine, renew, spread
 
 __all__ = ["CHART", "DATA", "PAGE", "TEXT", "Results", "as_markdown", "show", "write_report"]
 
@@ -82,18 +80,13 @@ def as_markdown(cells: Sequence[Cell]) -> str:
     return "\n\n".join([f"Measured {_when(cells)} on {machine()}: {_scales(cells)}.", grid, *missing]) + "\n"
 
 
-def machine() -> str:
-    """What it was measured on."""
-    return f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}"
-
-
 def _rows(cells: Sequence[Cell]) -> list[list[str]]:
     found: list[list[str]] = []
     for cell in cells:
         base = _near(cells, cell)
         more = f"{median(cell.ms_per_step) / base:.1f}×" if base and cell.ms_per_step else ""
         seen = "" if cell.handshake_ms is None else f"{cell.handshake_ms:.0f} ms"
-        steps, runs = _spread(cell.ms_per_step, 1), _spread(cell.runs_per_second, 2)
+        steps, runs = spread(cell.ms_per_step, 1), spread(cell.runs_per_second, 2)
         load = "" if cell.load is None else f"{cell.load:.0f}"
         found.append([f"{cell.round_trip_ms} ms", cell.replication, steps, more, runs, seen, load])
     return found
@@ -122,13 +115,6 @@ def _scales(cells: Sequence[Cell]) -> str:
         for scale in (one.scale for one in cells)
     ]
     return "; or ".join(dict.fromkeys(told)) or "nothing"
-
-
-def _spread(samples: Sequence[float], digits: int) -> str:
-    if not samples:
-        return ""
-    middle, least, most = (f"{value:,.{digits}f}" for value in (median(samples), min(samples), max(samples)))
-    return middle if len(samples) == 1 else f"{middle} ({least} to {most})"
 
 
 # The chart. All positions are pixels of an SVG.
@@ -203,7 +189,7 @@ def _plot(
                 y(median(found)),
                 y(min(found)),
                 y(max(found)),
-                f"{kind}, {cell.round_trip_ms} ms round trip: {_spread(found, 2)}",
+                f"{kind}, {cell.round_trip_ms} ms round trip: {spread(found, 2)}",
             )
             for cell in measured
             if cell.replication == kind and (found := samples(cell))

@@ -16,7 +16,6 @@ from rich.console import Console
 
 from infra.automation import DeploymentError
 from infra.engine.progress import Failure
-from loadtests.library.report import BEGIN, END
 from loadtests.tax import __main__ as command
 from loadtests.tax import measure as measuring
 from loadtests.tax import regions as placing
@@ -24,6 +23,7 @@ from loadtests.tax.agent import Counting, hosted
 from loadtests.tax.measure import Cell, Scale, UnmeasurableError, measure, merged, run_seconds
 from loadtests.tax.regions import NotInForceError, Regions, Replication
 from loadtests.tax.report import CHART, Results, as_markdown, chart, show, write_report
+from loadtests.telling import BEGIN, END
 
 pytestmark = pytest.mark.unit
 

@@ -12,7 +12,8 @@ from rich.console import Console
 
 from loadtests.library.bars import judge
 from loadtests.library.cells import Figures
-from loadtests.library.report import BEGIN, END, burst_plot, renew, show, step_plot, worker_plot, write_report
+from loadtests.library.report import burst_plot, show, step_plot, worker_plot, write_report
+from loadtests.telling import BEGIN, END, renew
 
 pytestmark = pytest.mark.unit
 
