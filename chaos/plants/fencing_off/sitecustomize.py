@@ -6,12 +6,11 @@ an effect's key names its process, and what region a sends is late.
 
 import asyncio
 import dataclasses
-import os
-import sys
 from types import ModuleType
 from typing import Any
 
 from chaos.plants.hook import after_import
+from chaos.plants.patches import keep_sidecars, keep_workers, name_the_process_in_keys
 
 LATE_SECONDS = 5.0
 
@@ -25,10 +24,6 @@ def _take_all(module: Any) -> None:
     module.Ledger._judge = judge_without_epoch
 
 
-def _forget_the_key(module: ModuleType) -> None:
-    module.Operation.key = property(lambda self: f"{self.run_id}:{self.ordinal}:{os.getpid()}")
-
-
 def _be_late(module: ModuleType) -> None:
     apply = module.HttpEffects.apply
 
@@ -40,29 +35,8 @@ def _be_late(module: ModuleType) -> None:
     module.HttpEffects.apply = apply_late
 
 
-def _keep_sidecars(module: Any) -> None:
-    async def deactivate(self: Any, epoch: int) -> Any:
-        return self.role_file.write("standby", epoch)
-
-    module.RegionProcesses.deactivate = deactivate
-
-
-def _stay(module: ModuleType) -> None:
-    read, first = module.RoleFile.read, dict[str, Any]()
-
-    def read_once(self: Any) -> Any:
-        role = read(self)
-        if role is not None and role.role == "active":
-            first.setdefault("role", role)
-        return first.get("role", role)
-
-    # The API reads its role from the same module, and goes on to tell the truth.
-    if "service.worker" in sys.orig_argv:
-        module.RoleFile.read = read_once
-
-
 after_import("refund_desk.payments.ledger", _take_all)
-after_import("region_agent.activation", _keep_sidecars)
-after_import("service.role", _stay)
-after_import("pydantic_ai_dapr.types", _forget_the_key)
+after_import("region_agent.activation", keep_sidecars)
+after_import("service.role", keep_workers)
+after_import("pydantic_ai_dapr.types", name_the_process_in_keys)
 after_import("refund_desk.effects", _be_late)

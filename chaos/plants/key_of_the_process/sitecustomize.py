@@ -1,13 +1,6 @@
 """An effect's key names the process that sends it."""
 
-import os
-from types import ModuleType
-
 from chaos.plants.hook import after_import
+from chaos.plants.patches import name_the_process_in_keys
 
-
-def _patch(module: ModuleType) -> None:
-    module.Operation.key = property(lambda self: f"{self.run_id}:{self.ordinal}:{os.getpid()}")
-
-
-after_import("pydantic_ai_dapr.types", _patch)
+after_import("pydantic_ai_dapr.types", name_the_process_in_keys)
