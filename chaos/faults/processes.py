@@ -250,14 +250,15 @@ class RollingRestart:
 
 
 def together(struck: list[Struck]) -> Struck:
-    """Several strikes as one: proven where each was."""
+    """Several strikes as one: proven where each was. What each shows bears its number."""
+    named = [
+        (f"{number} {key}" if len(struck) > 1 else key, value)
+        for number, one in enumerate(struck, 1)
+        for key, value in one.evidence.items()
+    ]
     return Struck(
         at=min((one.at for one in struck), default=time.time()),
-        evidence={
-            f"{number} {key}": value for number, one in enumerate(struck, 1) for key, value in one.evidence.items()
-        }
-        if len(struck) > 1
-        else (dict(struck[0].evidence) if struck else {}),
+        evidence=dict(named),
         proven=bool(struck) and all(one.proven for one in struck),
         killed=[pid for one in struck for pid in one.killed],
         frozen=[pid for one in struck for pid in one.frozen],
