@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import psutil
 import pytest
-from holdfast.client import HoldfastClient, NotAnsweredError, RunView
+from holdfast.client import HoldfastClient, RunView
 from pydantic import JsonValue
-from pydantic_ai_dapr import AgentRunClient, WorkflowUnavailableError
+from pydantic_ai_dapr import AgentRunClient
 
 from chaos.history import Attempt
 from chaos.record import record_attempts
@@ -22,6 +21,7 @@ from infra.local.supervisor import status
 from infra.manifest import Manifest
 from tests.support import errands
 from tests.support.cli import Cli
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.bench
 
@@ -67,18 +67,6 @@ def start(client: HoldfastClient, runs: Iterable[str], **errand: JsonValue) -> l
     for run in started:
         until(f"{run} accepted", lambda run=run: client.start(run, errand).outcome == "ok")
     return started
-
-
-def until(what: str, condition: Callable[[], object], seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return
-        except (NotAnsweredError, WorkflowUnavailableError):
-            pass
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-        time.sleep(0.2)
 
 
 def ended(client: HoldfastClient, runs: list[str]) -> dict[str, RunView]:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from holdfast.client import HoldfastClient, NotAnsweredError
+from holdfast.client import HoldfastClient
 from playwright.sync_api import Browser, Page, expect
 from refund_desk.tickets import bundled_tickets, read_tickets
 
@@ -17,6 +16,7 @@ from chaos.faults.local import LocalTarget
 from infra.manifest import Manifest
 from tests.support.browser import chromium, needed_chromium, sign_in, visit
 from tests.support.cli import Cli
+from tests.support.waiting import until
 
 pytestmark = pytest.mark.bench
 
@@ -64,17 +64,6 @@ def shot(page: Page, name: str, *, full: bool = False) -> None:
         page.screenshot(path=Path(IMAGES) / f"{name}.png", full_page=full)
 
 
-def until(what: str, condition: Callable[[], object], seconds: float = 90.0) -> None:
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            if condition():
-                return
-        except NotAnsweredError:
-            pass
-        assert time.monotonic() < deadline, f"{what}: not within {seconds:g} s"
-
-
 def start(client: HoldfastClient, *runs: str, **more: object) -> None:
     tickets = [one.model_dump(mode="json", exclude_none=True) for one in read_tickets(bundled_tickets()).tickets]
     for number, run in enumerate(runs):
@@ -86,6 +75,11 @@ def start(client: HoldfastClient, *runs: str, **more: object) -> None:
 def status_of(client: HoldfastClient, run: str) -> str | None:
     view = client.run(run)
     return view.status if view else None
+
+
+def under_way(client: HoldfastClient, runs: list[str]) -> bool:
+    """Whether each has had answers where it began, and has more to do."""
+    return all(len(client.steps(run)) >= 4 for run in runs)
 
 
 def console(manifest: Manifest, region: str) -> str:
@@ -160,9 +154,11 @@ def test_a_run_is_run_again_from_a_step_downloaded_and_replayed(
 def test_an_operator_switches_over_and_sees_the_runs_go_on_in_the_other_region(
     pages: dict[str, Page], client: HoldfastClient, manifest: Manifest, cli: Cli
 ) -> None:
-    start(client, *(f"moving-{number}" for number in range(6)))
+    runs = [f"moving-{number}" for number in range(6)]
+    start(client, *runs)
     page = pages["a"]
     page.goto(f"{console(manifest, 'a')}/regions")
+    until("under way", lambda: under_way(client, runs))
     page.get_by_text("Switch over to region b…").click()
     page.get_by_label("Type b to confirm").fill("b")
     page.get_by_role("button", name="Switch over").click()
@@ -172,7 +168,7 @@ def test_an_operator_switches_over_and_sees_the_runs_go_on_in_the_other_region(
     there.goto(f"{console(manifest, 'b')}/regions")
     expect(there.locator("#band")).to_contain_text("Region b is active", timeout=60_000)
     expect(there.locator("#epochs tbody tr").first).to_contain_text("woken in", timeout=60_000)
-    until("all moved", lambda: all(status_of(client, f"moving-{n}") == "completed" for n in range(6)))
+    until("all moved", lambda: all(status_of(client, run) == "completed" for run in runs))
     there.goto(f"{console(manifest, 'b')}/runs/moving-0")
     expect(there.locator(".failover")).to_contain_text("Failover to region b")
     assert {"a", "b"} <= {one.strip() for one in there.locator(".steps .at .place").all_inner_texts()}
@@ -186,7 +182,7 @@ def test_a_lost_region_is_seen_where_the_runs_went_on(
     start(client, *runs)
     page, here = pages["a"], console(manifest, "a")
     page.goto(f"{here}/runs")
-    until("under way", lambda: all(len(client.steps(run)) >= 4 for run in runs))
+    until("under way", lambda: under_way(client, runs))
     assert LocalTarget(manifest).kill("b", "everything").proven
     expect(page.locator("#band")).to_contain_text("Region a is active", timeout=60_000)
     expect(page.locator("#band")).to_contain_text("No standby is in step", timeout=60_000)
