@@ -72,7 +72,7 @@ class Freeze:
     does: str
     part: Part
     one: bool = False
-    """Only one process of the part; of workers, one in the middle of an effect where there is one."""
+    """Only one process of the part; a worker in the middle of an effect where it is seen in one."""
     in_doubt: bool = False
     needs: frozenset[Ability] = frozenset({"freeze"})
 
@@ -84,7 +84,8 @@ class Freeze:
         running = target.running(place, self.part)
         if not running:
             raise NotInjectedError(f"no {self.part} runs at {place}")
-        return target.freeze(place, self.part, {min(when() & running.keys() or running.keys())})
+        one = min(running)
+        return target.freeze(place, self.part, {one}, moment=_of(one, when))
 
     def lift(self, target: Target, place: Place) -> None:
         target.resume(place, self.part)
@@ -109,23 +110,21 @@ class Stop:
 
 @dataclass(frozen=True)
 class WorkerCrash:
-    """SIGKILL to the worker in the middle of an effect, else to the one in the middle of the most operations."""
+    """SIGKILL to the worker in the middle of the most operations, as soon as one of them is an effect."""
 
     name: str = "worker-crash"
-    does: str = "One worker is killed in the middle of an operation: of an effect, where one is seen"
+    does: str = "The busiest worker is killed in the middle of an operation: of an effect, where one is seen"
     in_doubt: bool = True
     needs: frozenset[Ability] = frozenset({"kill"})
 
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
         deadline = time.monotonic() + BUSY_SECONDS
         while time.monotonic() < deadline:
-            workers = target.running(place, "worker")
-            named = moment() & workers.keys()
-            busy = target.in_hand() if not named else {}
+            workers, busy = target.running(place, "worker"), target.in_hand()
             by_work = {name: len(busy.get(pid, ())) for name, pid in workers.items()}
-            victim = min(named) if named else max(by_work, key=lambda name: by_work[name], default=None)
-            if victim is not None and (named or by_work[victim]):
-                struck = target.kill(place, "worker", {victim})
+            victim = max(by_work, key=lambda name: by_work[name], default=None)
+            if victim is not None and by_work[victim]:
+                struck = target.kill(place, "worker", {victim}, moment=_of(victim, moment))
                 if not struck.killed:
                     continue  # It was replaced while the moment was awaited.
                 cut = {one for pid in struck.killed for one in target.in_hand().get(pid, ())}
@@ -247,6 +246,18 @@ class RollingRestart:
             if time.monotonic() > deadline:
                 raise NotInjectedError(f"waited {ROLL_SECONDS:g} s for {what}; it did not")
             time.sleep(POLL_SECONDS)
+
+
+def _of(worker: str, moment: Moment) -> Moment:
+    """The moment that names this worker; the first that names nobody, where its own does not come."""
+
+    def wait() -> set[str]:
+        deadline = time.monotonic() + BUSY_SECONDS
+        while (named := moment()) and worker not in named and time.monotonic() < deadline:
+            pass
+        return named
+
+    return wait
 
 
 def together(struck: list[Struck]) -> Struck:

@@ -228,13 +228,18 @@ class TestCrashingAWorker:
         assert struck.evidence == {"worker": "worker-2", "in-progress": ["r:2", "r:3"], "what": "kill"}
         assert struck.proven
 
-    def test_the_worker_in_the_middle_of_an_effect_is_crashed_before_the_busiest(self, target: ToldTarget) -> None:
+    def test_the_busiest_worker_is_crashed_as_soon_as_it_is_in_an_effect_itself(self, target: ToldTarget) -> None:
         target.hands = [{31: {"r:1"}, 32: {"r:2", "r:3"}}]
-        struck = Crash().inject(target, "a", lambda: {"worker-1", "worker-of-b"})
-        assert (struck.killed, struck.proven) == ([31], True)
+        moments = [{"worker-1"}, {"worker-of-b"}, {"worker-1", "worker-2"}]
+        struck = Crash().inject(target, "a", lambda: moments.pop(0))
+        assert (struck.killed, struck.proven, moments) == ([32], True, [])
+
+    def test_a_worker_that_is_never_seen_in_an_effect_is_crashed_all_the_same(self, target: ToldTarget) -> None:
+        target.hands = [{31: {"r:1"}}]
+        assert Crash().inject(target, "a", lambda: {"worker-of-b"}).killed == [31]
 
     def test_a_crash_that_cut_nothing_is_not_proven(self, target: ToldTarget) -> None:
-        target.hands = [{}]
+        target.hands = [{31: {"r:1"}}, {}]
         assert not Crash().inject(target, "a", lambda: {"worker-1"}).proven
 
     def test_a_worker_that_was_replaced_before_its_moment_is_looked_for_again(self, target: ToldTarget) -> None:
@@ -265,11 +270,11 @@ class TestCrashingAWorker:
         assert target.did == ["start a worker"]
 
 
-def test_one_worker_is_frozen_and_the_one_with_an_effect_before_others(target: ToldTarget) -> None:
+def test_one_worker_is_frozen_as_soon_as_it_is_in_an_effect(target: ToldTarget) -> None:
     kind = fault_named("freeze-worker")
-    assert kind.inject(target, "a", lambda: {"worker-2", "of-b"}).frozen == [7]
-    kind.inject(target, "a", nobody)
-    assert target.did == ["freeze a worker worker-2", "freeze a worker worker-1"]
+    moments = [{"worker-2", "of-b"}, {"worker-1"}]
+    assert kind.inject(target, "a", lambda: moments.pop(0)).frozen == [7]
+    assert (target.did, moments) == (["freeze a worker worker-1"], [])
     target.workers = {}
     with pytest.raises(NotInjectedError, match="no worker runs at a"):
         kind.inject(target, "a", nobody)
