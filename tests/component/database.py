@@ -18,6 +18,9 @@ from infra.toolchain import ensure_account, find_postgres
 from infra.toolchain.account import is_root
 from tests.component.dapr_stack import free_ports
 
+CONNECTIONS = 300
+"""Enough for every contender of the benchmark, a Temporal server among them, side by side."""
+
 
 @dataclass(frozen=True)
 class Database:
@@ -58,7 +61,7 @@ class Database:
     def start(self) -> None:
         options = (
             f"-p {self.port} -c listen_addresses=127.0.0.1 -c unix_socket_directories=''"
-            f" -c fsync={'on' if self.fsync else 'off'}"
+            f" -c fsync={'on' if self.fsync else 'off'} -c max_connections={CONNECTIONS}"
         )
         log = str(self.directory / "postgres.log")
         self.run("pg_ctl", "start", "-w", "-t", "60", "-D", self._data, "-l", log, "-o", options)
