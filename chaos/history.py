@@ -113,7 +113,7 @@ class Fault(Record):
     """A fault that was injected, with the evidence that it was in force until it was lifted, if it was.
 
     `killed` and `frozen` are processes. `cut_off` are the regions that nobody could tell to stop meanwhile, because
-    they were frozen, or severed from the rest: what they had in hand, they may end later.
+    they were frozen, or severed from the rest: what they had in hand, they may end later. It struck `strikes` times.
     """
 
     name: str
@@ -123,6 +123,7 @@ class Fault(Record):
     killed: list[int] = Field(default_factory=list[int])
     frozen: list[int] = Field(default_factory=list[int])
     cut_off: list[str] = Field(default_factory=list[str])
+    strikes: int = 1
     evidence: dict[str, JsonValue] = Field(default_factory=dict[str, JsonValue])
     proven: bool = False
 
@@ -233,7 +234,7 @@ class Bounds(Record):
     clock_seconds: float = 1.0
     """By how much two clocks may differ."""
     model_calls_again: int = 1
-    """Model requests that one fault may cost one run."""
+    """Model requests that one strike of a fault may cost one run."""
 
 
 class History(BaseModel):

@@ -136,6 +136,7 @@ class Session:
             killed=list(struck.killed),
             frozen=list(struck.frozen),
             cut_off=list(struck.cut_off),
+            strikes=struck.strikes,
             until=struck.until,
             evidence=struck.evidence,
             proven=struck.proven,

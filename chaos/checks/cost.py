@@ -31,7 +31,7 @@ def spent_again(history: History) -> Counter[tuple[str, int]]:
 
 def cost_is_bounded(history: History) -> CheckResult:
     """Invalid where a run paid for more model requests again than its faults can explain."""
-    allowed = history.bounds.model_calls_again * len(history.faults)
+    allowed = history.bounds.model_calls_again * sum(fault.strikes for fault in history.faults)
     claim = f"a run pays for at most {allowed} model requests again"
     if history.attempts is None:
         return result("K13", claim, {}, [], ["no worker's attempts were recorded"])

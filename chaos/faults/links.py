@@ -69,7 +69,9 @@ class Flap:
         whole = together(struck)
         shown = sum(one.proven for one in struck)
         cut_off: list[Place] = [place] if place != "w" else []
-        return over(replace(whole, evidence={"cuts": len(struck), "proven": shown}, cut_off=cut_off))
+        return over(
+            replace(whole, evidence={"cuts": len(struck), "proven": shown}, cut_off=cut_off, strikes=len(struck))
+        )
 
     def lift(self, target: Target, place: Place) -> None:
         target.heal()

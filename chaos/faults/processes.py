@@ -185,7 +185,9 @@ class Stutter:
             time.sleep(chance.uniform(0.2, 2.0))
         whole = together(struck)
         shown = sum(one.proven for one in struck)
-        return over(replace(whole, evidence={"freezes": len(struck), "proven": shown}, cut_off=[place]))
+        return over(
+            replace(whole, evidence={"freezes": len(struck), "proven": shown}, cut_off=[place], strikes=len(struck))
+        )
 
     def lift(self, target: Target, place: Place) -> None:
         target.resume(place, "everything")
@@ -211,7 +213,8 @@ class CrashLoop:
         struck = [one for one in struck if one.killed]
         whole = together(struck)
         evidence = {"crashes": len(struck), "killed": len(whole.killed)}
-        return over(replace(whole, evidence=evidence, proven=whole.proven and len(struck) >= self.at_least))
+        proven = whole.proven and len(struck) >= self.at_least
+        return over(replace(whole, evidence=evidence, proven=proven, strikes=len(struck)))
 
     def lift(self, target: Target, place: Place) -> None:
         target.start(place, self.part)
@@ -232,7 +235,7 @@ class RollingRestart:
             struck.append(target.stop(place, "worker", {name}))
             target.start(place, "worker", {name})
             self._await(f"{name} to execute again", lambda name=name: self._works(target, place, name))
-        return over(together(struck))
+        return over(replace(together(struck), strikes=len(struck)))
 
     def lift(self, target: Target, place: Place) -> None:
         target.start(place, "worker")

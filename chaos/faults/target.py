@@ -73,6 +73,8 @@ class Struck:
     frozen: Sequence[int] = ()
     cut_off: Sequence[Place] = ()
     """Regions that nobody can tell to stop meanwhile."""
+    strikes: int = 1
+    """How often it struck: as often may it have interrupted what a run was doing."""
     until: float | None = None
     """When it was over by itself; None where it lasts until it is lifted."""
 

@@ -304,6 +304,18 @@ def test_a_request_that_an_error_asks_for_is_not_spent_again() -> None:
     assert (counts["again"], counts["tokens-again"]) == (1, TOKENS)
 
 
+@pytest.mark.parametrize(("strikes", "verdict"), [(1, "invalid"), (2, "valid")])
+def test_each_strike_of_a_fault_explains_one_model_request_again(strikes: int, verdict: str) -> None:
+    history = region_loss()
+    history.faults = [history.faults[0].model_copy(update={"strikes": strikes})]
+    assert history.attempts is not None
+    again = [attempt(run_id(4), 1, "started", FAULT_AT - 0.95 + n / 100, kind="model", attempt=1) for n in range(2)]
+    before = spent_again(history)[run_id(4), 1]
+    history.attempts += again
+    assert spent_again(history)[run_id(4), 1] - before == 2
+    assert answer("K13", history).answer == verdict
+
+
 def test_an_effect_in_doubt_that_is_there_is_recovered() -> None:
     counts = answer("K2", region_loss()).counts
     assert (counts["recovered"], counts["lost"], counts["unexpected"]) == (RUNS, 0, 0)

@@ -283,7 +283,7 @@ def test_one_worker_is_frozen_as_soon_as_it_is_in_an_effect(target: ToldTarget) 
 def test_a_crash_loop_strikes_as_often_as_the_part_comes_back(target: ToldTarget) -> None:
     struck = CrashLoop("loop", "Loops", "database").inject(target, "a", nobody)
     assert struck.proven
-    assert struck.evidence["crashes"] == len(target.did) > 2
+    assert struck.evidence["crashes"] == struck.strikes == len(target.did) > 2
 
 
 def test_a_part_that_never_came_back_was_in_no_crash_loop(target: ToldTarget) -> None:
@@ -300,7 +300,7 @@ def test_workers_are_restarted_in_turn_and_each_works_before_the_next(target: To
         "stop a worker worker-2",
         "start a worker worker-2",
     ]
-    assert (struck.killed, struck.proven) == ([8, 8], True)
+    assert (struck.killed, struck.proven, struck.strikes) == ([8, 8], True, 2)
 
 
 def test_a_worker_that_does_not_work_again_stops_the_rolling(target: ToldTarget) -> None:
@@ -315,6 +315,7 @@ def test_a_region_stutters_at_the_same_moments_each_time(target: ToldTarget, mon
     first = Stutter().inject(target, "a", nobody)
     assert target.did == ["freeze a everything", "resume a everything"] * 5
     assert (first.evidence, first.frozen, first.cut_off) == ({"freezes": 5, "proven": 5}, [7] * 5, ["a"])
+    assert first.strikes == 5
     again = list(slept)
     slept.clear()
     Stutter().inject(target, "a", nobody)
@@ -326,7 +327,7 @@ def test_a_place_flaps_so_often_and_is_whole_in_between(target: ToldTarget, monk
     monkeypatch.setattr(link_kinds.time, "sleep", lambda _: None)
     struck = Flap().inject(target, "b", nobody)
     assert target.did == ["disturb ba bw ab wb cut", "heal"] * 4
-    assert (struck.evidence, struck.cut_off) == ({"cuts": 4, "proven": 4}, ["b"])
+    assert (struck.evidence, struck.cut_off, struck.strikes) == ({"cuts": 4, "proven": 4}, ["b"], 4)
     Flap().lift(target, "b")
     assert target.did[-1] == "heal"
 
