@@ -11,8 +11,9 @@ from chaos.faults.target import Ability, Moment, NotInjectedError, Place, Struck
 
 _OLDEST = """
     select r.run_id, s.key, md5(s.value)
-    from holdfast.runs r join state s on s.key like '%||' || r.run_id || '||history-%'
-    where r.closed_at is null and position('await_supervisor' in encode(s.value, 'escape')) > 0
+    from holdfast.runs r join state s on split_part(s.key, '||', 3) = r.run_id
+    where r.closed_at is null and split_part(s.key, '||', 4) like 'history-%'
+    and position('await_supervisor' in encode(s.value, 'escape')) > 0
     order by r.accepted_at, s.key limit 1
 """
 _CHANGE = """
