@@ -38,6 +38,7 @@ _SETS = frozenset(
         "_deferred_capability_ids",
     )
 )
+_DELIVERED = frozenset(("trace", "issued_at"))
 _ANONYMOUS = re.compile(r"^<(\w+):[0-9a-f]{6}>$")
 _SCHEDULED = ("taskScheduled", "timerCreated", "childWorkflowInstanceCreated")
 
@@ -182,7 +183,7 @@ def _action(action: Any) -> JsonValue:
 
 
 def _activity(body: Any) -> JsonValue:
-    return {"activity": body.name, "input": _untraced(_payload(body, "input"))}
+    return {"activity": body.name, "input": _asked(_payload(body, "input"))}
 
 
 def _timer(body: Any) -> JsonValue:
@@ -192,7 +193,7 @@ def _timer(body: Any) -> JsonValue:
 
 
 def _child(body: Any) -> JsonValue:
-    return {"child workflow": body.name, "instance": body.instanceId, "input": _untraced(_payload(body, "input"))}
+    return {"child workflow": body.name, "instance": body.instanceId, "input": _asked(_payload(body, "input"))}
 
 
 def _end(body: Any) -> JsonValue:
@@ -205,9 +206,13 @@ def _payload(body: Any, field: str) -> JsonValue:
     return json_of(getattr(body, field).value) if body.HasField(field) else None
 
 
-def _untraced(value: JsonValue) -> JsonValue:
-    """An input without its trace: whether there is one is up to the process, not to the agent."""
-    return {key: one for key, one in value.items() if key != "trace"} if isinstance(value, dict) else value
+def _asked(value: JsonValue) -> JsonValue:
+    """An input without its trace, and without the time of the turn that asked for it.
+
+    Whether there is a trace is up to the process, not to the agent. A turn that the engine delivers again, because
+    sidecars came or went, may be saved with what its earlier delivery asked for, and with a later time of its own.
+    """
+    return {key: one for key, one in value.items() if key not in _DELIVERED} if isinstance(value, dict) else value
 
 
 def _difference(position: int, recorded: JsonValue, done: JsonValue) -> Difference:

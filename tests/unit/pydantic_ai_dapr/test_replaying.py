@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 import re
 from collections.abc import Callable, Coroutine, Iterator
@@ -23,6 +24,7 @@ from pydantic_ai_dapr import (
     steps,
 )
 from pydantic_ai_dapr.driver import KeptRuns, drive
+from pydantic_ai_dapr.recorded import parse
 from pydantic_ai_dapr.run import current_run
 
 from tests.support.recorded_runs import RecordingEngine, Turns, finished, recording, scripted
@@ -123,6 +125,19 @@ def test_a_failed_run_replays_as_the_same() -> None:
     export = finished(scripted([[("double", 1)], [("breaks", 9)]]))
     assert export.events[-1].error is not None
     assert replayed(scripted([[("double", 1)], [("breaks", 9)]]), export).same
+
+
+def test_a_turn_that_was_delivered_again_later_replays_as_the_same() -> None:
+    turns: Turns = [[("double", 1)]]
+    export = finished(scripted(turns))
+    events = [parse(one) for one in export.recorded]
+    asked = [event.taskScheduled for event in events if event.HasField("taskScheduled")]
+    for one in asked:
+        told = json.loads(one.input.value)
+        one.input.value = json.dumps(told | {"issued_at": told["issued_at"] - 1.25})
+    assert asked
+    earlier = export.model_copy(update={"recorded": [event.SerializeToString() for event in events]})
+    assert replayed(scripted(turns), earlier).same
 
 
 def test_an_agent_whose_tools_changed_differs_at_its_first_request() -> None:
