@@ -51,16 +51,13 @@ def build_agent(config: AgentConfig) -> RegionAgent:
     supervisor = Supervisor(config.supervisor_socket)
     dapr = httpx.AsyncClient(headers={"dapr-api-token": dapr_token}, timeout=1.0, trust_env=False)
     local = client(LOCAL_SECONDS)
+    lease = LeaseStore(client(LEASE_SECONDS), [config.etcd, *config.etcd_others], config.patroni_scope)
     return RegionAgent(
         config=config,
         local=local,
         processes=RegionProcesses(config, supervisor, role_file, events, dapr),
-        peer=PeerWatch(
-            config,
-            client(LINK_SECONDS),
-            LeaseStore(client(LEASE_SECONDS), [config.etcd, *config.etcd_others], config.patroni_scope),
-            events,
-        ),
+        peer=PeerWatch(config, client(LINK_SECONDS), lease, events),
+        lease=lease,
         rejoin=Rejoin(config, local, events, index.standby_timeline),
         index=index,
         epochs=Epochs(index.database),

@@ -15,13 +15,14 @@ from run_index import Epochs, IndexUnavailableError, RunIndex
 
 from region_agent.activation import ActivationError, RegionProcesses
 from region_agent.config import AgentConfig
+from region_agent.etcd import LeaseStore, QuorumUnreachableError
 from region_agent.events import EventLog
 from region_agent.pairs import Pairs
 from region_agent.patroni import Member, read_member
 from region_agent.peer import PeerWatch
 from region_agent.rejoin import Rejoin
 from region_agent.reminders import Reminders
-from region_agent.role import ASKED_SECONDS, UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
+from region_agent.role import ASKED_SECONDS, LEASE_MARGIN_SECONDS, UNCLEAR_SECONDS, Role, RoleFile, Wanted, wanted_role
 from region_agent.supervisor import SupervisorError
 from region_agent.sweep import Sweeper, Swept
 
@@ -31,12 +32,13 @@ AGAIN_SECONDS = 0.5
 
 @dataclass
 class RegionAgent:
-    """Active exactly while the database is primary. An agent that is restarted takes up the role that it finds."""
+    """Active exactly while the database is primary and has the lease. A restarted agent takes up the role it finds."""
 
     config: AgentConfig
     local: httpx.AsyncClient
     processes: RegionProcesses
     peer: PeerWatch
+    lease: LeaseStore
     rejoin: Rejoin
     index: RunIndex
     epochs: Epochs
@@ -84,7 +86,7 @@ class RegionAgent:
             self.events.record("database-role", role=self.member.role, timeline=self.member.timeline)
 
     async def _wanted(self) -> Wanted:
-        """The database's role; where it is unclear for a while, all but a standby ask the database itself."""
+        """The database's role; where that is unclear for a while, all but a standby ask lease store and database."""
         wanted = wanted_role(self.member)
         if wanted.role != "unclear":
             self._unclear_since = None
@@ -94,9 +96,20 @@ class RegionAgent:
         if self.role is None or self.role.role == "standby" or now - self._unclear_since < UNCLEAR_SECONDS:
             return wanted
         with contextlib.suppress(TimeoutError):
-            if await asyncio.wait_for(asyncio.to_thread(self.index.is_writable), ASKED_SECONDS):
+            if await asyncio.wait_for(self._may_write(), ASKED_SECONDS):
                 return Wanted("active", self.role.epoch)
         return Wanted("standby", self.role.epoch)
+
+    async def _may_write(self) -> bool:
+        """Whether the lease is this region's for a while yet, and its database a primary that answers.
+
+        A primary whose Patroni stands still does not know that its lease has run out, and takes writes.
+        """
+        try:
+            left = await self.lease.seconds_left(self.config.region)
+        except QuorumUnreachableError:
+            return False
+        return left > LEASE_MARGIN_SECONDS and await asyncio.to_thread(self.index.is_writable)
 
     async def _follow(self, wanted: Wanted, settled: bool) -> bool:
         """Change the role where the database's has changed; whether role and processes agree now."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import httpx
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 
 class QuorumUnreachableError(Exception):
@@ -28,11 +28,17 @@ class _Pair(BaseModel):
     model_config = ConfigDict(extra="ignore")
     value: str = ""
     mod_revision: int
+    lease: int = 0
 
 
 class _Range(BaseModel):
     model_config = ConfigDict(extra="ignore")
     kvs: list[_Pair] = []
+
+
+class _Lease(BaseModel):
+    model_config = ConfigDict(extra="ignore")
+    ttl: int = Field(alias="TTL")
 
 
 class _Transaction(BaseModel):
@@ -51,11 +57,18 @@ class LeaseStore:
 
     async def read(self, name: str) -> Key:
         """The key `leader` or `sync`. Raises QuorumUnreachableError."""
-        full = self._prefix + name
-        pairs = (await self._post("/v3/kv/range", {"key": _b64(full)}, _Range)).kvs
-        if not pairs:
-            return Key(name, None, 0)
-        return Key(name, base64.b64decode(pairs[0].value).decode(), pairs[0].mod_revision)
+        pair = await self._pair(name)
+        return Key(name, _text(pair), pair.mod_revision) if pair else Key(name, None, 0)
+
+    async def seconds_left(self, holder: str) -> int:
+        """How long the leader's lease still lasts unless it is renewed, where it is `holder`'s; else 0.
+
+        Raises QuorumUnreachableError.
+        """
+        pair = await self._pair("leader")
+        if pair is None or _text(pair) != holder:
+            return 0
+        return max(0, (await self._post("/v3/lease/timetolive", {"ID": str(pair.lease)}, _Lease)).ttl)
 
     async def delete_leader(self, leader: Key, sync: Key) -> bool:
         """Delete `leader` where neither key has been written since it was read; whether it was deleted."""
@@ -73,6 +86,10 @@ class LeaseStore:
         }
         return (await self._post("/v3/kv/txn", request, _Transaction)).succeeded
 
+    async def _pair(self, name: str) -> _Pair | None:
+        pairs = (await self._post("/v3/kv/range", {"key": _b64(self._prefix + name)}, _Range)).kvs
+        return pairs[0] if pairs else None
+
     async def _post(self, path: str, body: Mapping[str, object], kind: type[Answer]) -> Answer:
         failure = "no endpoint is configured"
         for endpoint in self._endpoints:
@@ -83,6 +100,10 @@ class LeaseStore:
             except (httpx.HTTPError, ValidationError) as error:
                 failure = type(error).__name__
         raise QuorumUnreachableError(f"no etcd member answers for the quorum: {failure}")
+
+
+def _text(pair: _Pair) -> str:
+    return base64.b64decode(pair.value).decode()
 
 
 def _b64(text: str) -> str:

@@ -17,7 +17,9 @@ RoleName = Literal["active", "activating", "standby"]
 UNCLEAR_SECONDS = 2.0
 """How long the database may say nothing, or that it is a primary that doesn't run, before it is asked itself."""
 ASKED_SECONDS = 1.0
-"""What it gets for an answer. None is a no."""
+"""What it gets for an answer, the lease store's before it included. None is a no."""
+LEASE_MARGIN_SECONDS = 2
+"""How much of the lease must be left: the region is standby before the other may begin."""
 
 
 class Role(BaseModel):

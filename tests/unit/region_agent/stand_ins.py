@@ -82,6 +82,9 @@ class ToldSupervisor:
             raise SupervisorError(f"the supervisor refused {what}")
 
 
+LEASE = 7587895555441836549
+
+
 class MemoryEtcd:
     """Patroni's keys as one etcd member shows them; `before` happens before each request is served."""
 
@@ -89,6 +92,7 @@ class MemoryEtcd:
         self.keys: dict[str, tuple[str, int]] = {}
         self.asked: list[tuple[str, str, dict[str, Any]]] = []
         self.before: Callable[[str], object] = lambda path: None
+        self.seconds_left = 17
         self._revision = 10
 
     def put(self, name: str, value: str) -> None:
@@ -102,14 +106,20 @@ class MemoryEtcd:
         path, body = request.url.path, json.loads(request.content)
         self.asked.append((request.url.host, path, body))
         self.before(path)
-        return httpx.Response(200, json=self._range(body) if path == "/v3/kv/range" else self._transaction(body))
+        answers = {"/v3/kv/range": self._range, "/v3/kv/txn": self._transaction, "/v3/lease/timetolive": self._left}
+        return httpx.Response(200, json=answers[path](body))
+
+    def _left(self, body: dict[str, Any]) -> dict[str, Any]:
+        assert body == {"ID": str(LEASE)}
+        return {"ID": body["ID"], "TTL": str(self.seconds_left), "grantedTTL": "20"}
 
     def _range(self, body: dict[str, Any]) -> dict[str, Any]:
         found = self.keys.get(_plain(body["key"]))
         if found is None:
             return {"header": {"revision": str(self._revision)}}
         value, revision = found
-        return {"kvs": [{"value": base64.b64encode(value.encode()).decode(), "mod_revision": str(revision)}]}
+        text = base64.b64encode(value.encode()).decode()
+        return {"kvs": [{"value": text, "mod_revision": str(revision), "lease": str(LEASE)}]}
 
     def _transaction(self, body: dict[str, Any]) -> dict[str, Any]:
         for compare in body["compare"]:

@@ -14,10 +14,11 @@ import pytest
 from region_agent import agent
 from region_agent.agent import AGAIN_SECONDS, RegionAgent
 from region_agent.config import AgentConfig
+from region_agent.etcd import QuorumUnreachableError
 from region_agent.events import EventLog
 from region_agent.patroni import Member
 from region_agent.reminders import Reminders
-from region_agent.role import UNCLEAR_SECONDS, Role, RoleFile
+from region_agent.role import LEASE_MARGIN_SECONDS, UNCLEAR_SECONDS, Role, RoleFile
 from region_agent.supervisor import SupervisorError
 from region_agent.sweep import Swept
 from run_index import IndexUnavailableError
@@ -45,7 +46,7 @@ class Region:
         self.broken: set[str] = set()
         self.recorded: dict[int, datetime] = {}
         self.recordings = threading.Semaphore(0)
-        self.writable = False
+        self.writable, self.lease_seconds, self.quorum = False, 20, True
         self.on_deactivated: Callable[[], object] = nothing
         self.role_file = RoleFile(config.role_file, config.region)
         self.sweepers: list[Sweeper] = []
@@ -57,6 +58,7 @@ class Region:
             local=client_of(self._patroni),
             processes=self,  # type: ignore[arg-type]
             peer=self,  # type: ignore[arg-type]
+            lease=self,  # type: ignore[arg-type]
             rejoin=self,  # type: ignore[arg-type]
             index=self,  # type: ignore[arg-type]
             epochs=self,  # type: ignore[arg-type]
@@ -157,6 +159,12 @@ class Region:
         self.did.append(f"record sweep {epoch} {runs} {seconds}")
         self.recordings.release()
 
+    async def seconds_left(self, holder: str) -> int:
+        if not self.quorum:
+            raise QuorumUnreachableError("nobody answers")
+        assert holder == self.agent.config.region
+        return self.lease_seconds
+
     def is_writable(self) -> bool:
         self.did.append(f"ask {self.clock.now}")
         return self.writable
@@ -225,6 +233,23 @@ def test_a_primary_that_can_still_be_written_stays_active_without_another_activa
     region.follow(nothing, region.becomes(None), *pauses(UNCLEAR_SECONDS + 1))
     assert len(region.done("ask")) > 1
     assert region.done("activate", "deactivate", "sweep") == ["activate 4", "sweep 4"]
+
+
+@pytest.mark.parametrize("left", [0, LEASE_MARGIN_SECONDS], ids=["is-over", "is-about-to-end"])
+def test_a_writable_primary_whose_lease_nobody_renews_is_standby_before_another_may_have_it(
+    region: Region, left: int
+) -> None:
+    region.writable = True
+    ends = lambda: setattr(region, "lease_seconds", left)  # noqa: E731
+    region.follow(nothing, region.becomes(None), *pauses(UNCLEAR_SECONDS + 1), ends, nothing, nothing)
+    assert region.done("activate", "deactivate") == ["activate 4", "deactivate 4"]
+    assert region.role() == "standby 4"
+
+
+def test_a_writable_primary_of_which_nobody_can_say_whether_it_has_the_lease_is_standby(region: Region) -> None:
+    region.writable, region.quorum = True, False
+    region.follow(nothing, region.becomes(None), *pauses(UNCLEAR_SECONDS + 1))
+    assert region.done("deactivate") == ["deactivate 4"]
 
 
 def test_one_clear_word_ends_the_time_of_being_unclear(region: Region) -> None:

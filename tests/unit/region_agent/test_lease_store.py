@@ -44,6 +44,15 @@ def test_a_key_that_is_not_there_has_no_value(store: LeaseStore) -> None:
     assert read(store, "history") == Key("history", None, 0)
 
 
+def test_the_lease_lasts_for_its_holder_alone(store: LeaseStore, etcd: MemoryEtcd) -> None:
+    assert asyncio.run(store.seconds_left("b")) == 17
+    assert asyncio.run(store.seconds_left("a")) == 0
+    etcd.seconds_left = -1
+    assert asyncio.run(store.seconds_left("b")) == 0
+    etcd.keys.clear()
+    assert asyncio.run(store.seconds_left("b")) == 0
+
+
 def test_a_read_is_one_that_the_quorum_stands_behind(store: LeaseStore, etcd: MemoryEtcd) -> None:
     read(store, "leader")
     assert [body.keys() for _, _, body in etcd.asked] == [{"key"}]
