@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -101,6 +100,11 @@ class Standing:
     repeats: int = REPEATS
 
     @property
+    def lacks(self) -> int:
+        """How many repeats are lacking."""
+        return max(0, self.repeats - len(self.reports))
+
+    @property
     def answer(self) -> Answer:
         """The worst of its last repeats, and of all that tested the same code as one of them.
 
@@ -109,7 +113,7 @@ class Standing:
         """
         versions = {one.verdict.version for one in self.reports[-self.repeats :]}
         answers: list[Answer] = [one.verdict.answer for one in self.reports if one.verdict.version in versions]
-        short: list[Answer] = ["unknown"] if len(self.reports) < self.repeats else []
+        short: list[Answer] = ["unknown"] if self.lacks else []
         return worst(answers + short)
 
 
@@ -138,11 +142,8 @@ def standings(experiments: Iterable[Experiment], reports: Sequence[Report], repe
 
 def lacking(standing: Sequence[Standing]) -> list[Experiment]:
     """What is to be run still, in rounds: what has been seen least comes first. An answer is no reason to run again."""
-    have = Counter({one.experiment.name: len(one.reports) for one in standing})
     rounds = range(max((one.repeats for one in standing), default=0))
-    return [
-        one.experiment for number in rounds for one in standing if have[one.experiment.name] <= number < one.repeats
-    ]
+    return [one.experiment for number in rounds for one in standing if len(one.reports) <= number < one.repeats]
 
 
 def covering(row: Row) -> list[Experiment]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import groupby
 from pathlib import Path
 from statistics import median
@@ -25,12 +25,12 @@ def as_page(standing: Sequence[Standing], reports: Sequence[Report], broken: Seq
     names = {one.experiment.name for one in standing}
     others = [one for one in reports if one.verdict.experiment not in names]
     parts = [_HEAD, _told(standing, reports), _WORDS, "## Rows", _rows(standing), "## Experiments"]
-    rows = [[*_figures(_link(one.experiment.name), one.reports), _TOLD[one.answer]] for one in standing]
+    rows = [[*_figures(_link(one.experiment.name), one.reports), _stands([one])] for one in standing]
     parts.append(grid([*_FIGURES, "version", "stands"], rows))
     if others:
         parts += ["## Beside the matrix", _others(others)]
     wrong = [one for one in reports if one.verdict.answer != "valid"]
-    parts += ["## What was not valid", *(_wrong(one) for one in wrong)]
+    parts += ["## What was not valid", _FOUND, *(_wrong(one) for one in wrong)]
     if not wrong:
         parts.append("Nothing.")
     if broken:
@@ -53,6 +53,8 @@ _WORDS = """- Repeats are in their order, the oldest first: ✓ valid, ✗ inval
 - An experiment *stands* as the worst of its last three repeats, and of all that tested the same code as one of these. What is not valid stands until other code was valid three times.
 - *RTO* is from the first fault to the first operation of an open run in another region, in seconds; empty where no region took over. *RPO* counts acknowledged starts and operations that were lost.
 - *Version* is the commit that was tested, with + where files differed from it. [What the checks claim](../chaos/README.md#how-to-read-a-report)."""  # noqa: E501 - a line is a paragraph
+
+_FOUND = "What was found, how it is seen again, and since when it is fixed: [track record](../TRACK_RECORD.md)."
 
 
 def _told(standing: Sequence[Standing], reports: Sequence[Report]) -> str:
@@ -83,9 +85,11 @@ def _text(shown: str, row: Row) -> str:
     return ". ".join(filter(None, (shown, row.beside and f"*Beside:* {row.beside}")))
 
 
-def _stands(own: Iterable[Standing]) -> str:
+def _stands(own: Sequence[Standing]) -> str:
     answers: list[Answer] = [one.answer for one in own]
-    return _TOLD[worst(answers)] if answers else "no experiment"
+    lacking = sum(one.lacks for one in own)
+    told = _TOLD[worst(answers)] if answers else "no experiment"
+    return f"{told}, {lacking} repeat{'s'[: lacking != 1]} lacking" if lacking else told
 
 
 def _others(reports: Sequence[Report]) -> str:

@@ -42,7 +42,9 @@ def region(tmp_path: Path, site: Path) -> Iterator[Manifest]:
     """A region whose first sidecar is that of the stack."""
     with mtls_stack(tmp_path) as stack:
         process = psutil.Process(stack.start_app("refund-desk").process.pid)
-        command = [*process.cmdline(), "--app-port=1", "--app-protocol=http", "--app-channel-address=127.0.0.1"]
+        # A region's sidecars have an app's channel, and no public port.
+        command = [one for one in process.cmdline() if not one.startswith("--dapr-public-port=")]
+        command += ["--app-port=1", "--app-protocol=http", "--app-channel-address=127.0.0.1"]
         supervise(site, command, [f"{name}={value}" for name, value in process.environ().items()])
         yield manifest(tmp_path)
 

@@ -94,7 +94,9 @@ def test_the_page_tells_every_repeat_and_every_row() -> None:
     assert "4 reports from 2026-11-25 02:01 to 2026-11-25 02:04 UTC: 2 valid, 1 invalid, 1 unknown." in page
     assert "120 runs accepted, 4 not ended; 0 effects applied twice, 0 completed operations run again." in page
     link = "[`region-loss`](../chaos/experiments/region-loss.yaml)"
-    assert line(page, "| R1 |").endswith(f"[`herd`](../chaos/experiments/herd.yaml) –, {link} ✓ ✗ ✓ | **invalid** |")
+    assert line(page, "| R1 |").endswith(
+        f"[`herd`](../chaos/experiments/herd.yaml) –, {link} ✓ ✗ ✓ | **invalid**, 3 repeats lacking |"
+    )
     assert line(page, f"| {link}") == f"| {link} | ✓ ✗ ✓ | 6.00 | 8.00 | 0 | 90 | 3 | 0 | 0 | abc | **invalid** |"
     assert line(page, "| [`herd`]").split(" | ")[1] == "none"
     assert "**region-loss is invalid** in 20261125T020200-region-loss\n\n- K1 invalid: r-1\n- version abc" in page
@@ -109,7 +111,7 @@ def test_the_page_tells_what_lies_beside_the_matrix_and_what_was_broken_off() ->
     page = as_page(standings([LOSS], reports), reports, [Path("20261125T030000-herd")])
     assert "## Beside the matrix" in page
     assert line(page, "| nemesis-7").endswith("| not recorded |")
-    assert "## What was not valid\n\nNothing." in page
+    assert "(../TRACK_RECORD.md).\n\nNothing." in page
     assert "- 20261125T030000-herd" in page
 
 
