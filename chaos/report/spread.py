@@ -17,7 +17,7 @@ from chaos.report.page import environment
 
 BARS = {"region-loss": 10.0, "switchover": 10.0}
 """What 95 of 100 recoveries are to take at most, in seconds."""
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 320, 44, 70, 50, 34
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 320, 44, 84, 50, 34
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def as_chart(experiment: str, verdicts: Sequence[Verdict]) -> str:
         told = ", ".join(f"{phase} {value:.2f}" for phase, value in phases)
         title = f"{one.rto:.2f} s{f': {told}' if told else ''}"
         columns.append(_Column(round(LEFT + number * step, 1), round(step * 0.82, 1), title, parts))
-    lines = [(y(value), f"{name} {value:.1f} s", name) for name, value in list(whole.figures.items())[1:3]]
+    lines = [(y(value), f"{name} {value:.1f} s") for name, value in list(whole.figures.items())[1:3]]
     every = max(1, math.ceil(top / 8))
     return (
         environment()
