@@ -11,7 +11,7 @@ from typing import Any
 import psutil
 import pytest
 
-from chaos.faults import NotInjectedError
+from chaos.faults import NotInjectedError, NotLiftedError
 from chaos.faults.local import limits
 from chaos.faults.local.limits import Limits
 from chaos.faults.target import Resource
@@ -77,3 +77,19 @@ def test_a_throttled_process_stands_still_most_of_the_time_and_goes_on_afterward
     assert struck.proven is proven
     assert lasted[:2] == [0.18, 0.02]
     assert psutil.Process(pid).status() != psutil.STATUS_STOPPED
+
+
+def test_a_limit_that_can_not_be_taken_back_is_told(pid: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    Limits(MANIFEST).starve({"api": pid}, "files")
+
+    def refuse(*_: object) -> None:
+        raise OSError("prlimit: not permitted")
+
+    monkeypatch.setattr(limits, "_set", refuse)
+    with pytest.raises(NotLiftedError, match="is limited still: prlimit: not permitted"):
+        Limits(MANIFEST).sate({"api": pid})
+
+
+def test_a_process_has_used_a_processor_by_its_own_time_and_the_kernels() -> None:
+    me = psutil.Process()
+    assert limits._cpu(me) >= me.cpu_times().user > 0
