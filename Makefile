@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 HOLDFAST := .venv/bin/holdfast
 
-.PHONY: help setup up status down drill test test-unit test-component test-bench bench bench-selftest tax lint format
+.PHONY: help setup up status down drill test test-unit test-component test-bench bench bench-selftest matrix tax lint format
 
 help: ## Show what can be done here
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -39,6 +39,9 @@ bench: setup ## Measure what durability costs, beside other libraries (20 minute
 
 bench-selftest: setup ## Plant each bug, and show which checker catches it (half an hour)
 	@.venv/bin/python -m chaos.selftest
+
+matrix: setup ## Run every must-fault three times, or what is lacking of it, and make docs/fault-matrix.md (2 to 3 hours)
+	@$(HOLDFAST) chaos matrix
 
 tax: setup ## Measure what durability costs by the distance between the regions (results in .holdfast/benchmarks/tax)
 	@.venv/bin/python -m loadtests.tax

@@ -8,12 +8,20 @@ from chaos.session import current
 
 Told = dict[str, JsonValue]
 
-__all__ = ["begin_load", "end_load", "inject", "lift"]
+__all__ = ["begin_load", "end_load", "inject", "lift", "start_runs"]
 
 
 def begin_load() -> Told:
     """Start agent runs from tickets, and go on starting them."""
     return {"in-flight": current().begin_load()}
+
+
+def start_runs(up_to: int) -> Told:
+    """Start as many runs at once as are missing of so many that were accepted since the load began."""
+    workload = current().workload
+    assert workload is not None, "there is no load yet: begin it first"
+    workload.more(max(0, up_to - len(workload.accepted_ids())))
+    return {"accepted": len(workload.accepted_ids())}
 
 
 def end_load() -> Told:

@@ -152,6 +152,11 @@ class Drill:
         finally:
             session.close()
 
+    def repair(self) -> None:
+        """Make the deployment whole again after something that could not be taken back. Raises TimeoutError."""
+        self._up()
+        self.wait_healthy()
+
     @property
     def state(self) -> Path:
         """The state directory, for what outlives a deployment."""

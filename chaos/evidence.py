@@ -31,8 +31,8 @@ REPLAY_SECONDS = 120.0
 Evidence = tuple[list[Replay], list[Proof]]
 
 
-def gather(client: HoldfastClient, manifest: Manifest, run_ids: Sequence[str]) -> Evidence:
-    """A replay and a proof of each of these runs; what could not be made says why."""
+def gather(client: HoldfastClient, manifest: Manifest, run_ids: Sequence[str], agent: str) -> Evidence:
+    """A replay by that agent and a proof of each of these runs; what could not be made says why."""
     with tempfile.TemporaryDirectory() as directory:
         folder = Path(directory)
 
@@ -45,7 +45,7 @@ def gather(client: HoldfastClient, manifest: Manifest, run_ids: Sequence[str]) -
 
         with ThreadPoolExecutor(READERS) as pool:
             failures = dict(zip(run_ids, pool.map(export, run_ids), strict=True))
-        found = _judged(folder, manifest) if any(folder.iterdir()) else {}
+        found = _judged(folder, manifest, agent) if any(folder.iterdir()) else {}
     replays, proofs = list[Replay](), list[Proof]()
     for run_id in run_ids:
         why = failures[run_id]
@@ -56,10 +56,10 @@ def gather(client: HoldfastClient, manifest: Manifest, run_ids: Sequence[str]) -
     return replays, proofs
 
 
-def _judged(folder: Path, manifest: Manifest) -> dict[str, tuple[Replay, Proof]]:
+def _judged(folder: Path, manifest: Manifest, agent: str) -> dict[str, tuple[Replay, Proof]]:
     settings = manifest.settings
     # A number passes through Pulumi as a double.
-    words = [str(settings["agent"]), str(settings["model"]), str(int(settings["max_iterations"]))]
+    words = [agent, str(settings["model"]), str(int(settings["max_iterations"]))]
     ran = subprocess.run(
         [sys.executable, "-m", "chaos.evidence", str(folder), *words, str(manifest.ca), manifest.signer],
         cwd=project_root(),

@@ -241,6 +241,8 @@ class History(BaseModel):
     """Everything recorded. An empty list means that nothing was seen, None that nobody could look."""
 
     experiment: str
+    version: str | None = None
+    """The code that was tested, by its commit."""
     operations: list[ClientOperation] = Field(default_factory=list[ClientOperation])
     effects: list[Effect] | None = None
     attempts: list[Attempt] | None = None
@@ -305,7 +307,7 @@ class History(BaseModel):
             if records is not None:
                 lines = "".join(record.model_dump_json() + "\n" for record in records)
                 (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
-        head = self.model_dump_json(include={"experiment", "bounds", "recorded_at"}, indent=1)
+        head = self.model_dump_json(include={"experiment", "version", "bounds", "recorded_at"}, indent=1)
         (folder / "experiment.json").write_text(head + "\n", encoding="utf-8")
 
     @classmethod

@@ -26,7 +26,7 @@ SECONDS = 15.0
 POLL_SECONDS = 0.1
 REFUSED = ("error from sentry SignCertificate", "certificate signed by unknown authority", "x509:", "PermissionDenied")
 FETCHING, IDENTIFIED = "Fetching initial identity", "Security is initialized successfully"
-_PORTS = ("dapr-grpc-port", "dapr-http-port", "dapr-internal-grpc-port", "metrics-port")
+PORTS = ("dapr-grpc-port", "dapr-http-port", "dapr-internal-grpc-port", "metrics-port")
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def _purged(how: str, door: str, act: Callable[[], None]) -> Intrusion:
 
 
 def _tried(one: Impostor, entrypoint: Sequence[str], environment: Sequence[str], door: str) -> Intrusion:
-    changed = {**one.options, **{name: str(port) for name, port in zip(_PORTS, _free(len(_PORTS)), strict=True)}}
-    command = [_changed(argument, changed) for argument in entrypoint]
+    options = {**one.options, **{name: str(port) for name, port in zip(PORTS, free_ports(len(PORTS)), strict=True)}}
+    command = [changed(argument, options) for argument in entrypoint]
     known = dict(line.split("=", 1) for line in environment) | {"PATH": os.environ.get("PATH", "")}
     shown = {name: value for name, value in (known | dict(one.environment)).items() if value is not None}
     with tempfile.TemporaryFile() as log:
@@ -114,7 +114,8 @@ def _tried(one: Impostor, entrypoint: Sequence[str], environment: Sequence[str],
     return Intrusion(name=one.name, door=door, expected="no identity", observed=told[-400:], refused=refused)
 
 
-def _changed(argument: str, options: Mapping[str, str]) -> str:
+def changed(argument: str, options: Mapping[str, str]) -> str:
+    """An argument of a sidecar's command line, with the option's other value where it has one."""
     name = argument.removeprefix("--").partition("=")[0]
     return f"--{name}={options[name]}" if name in options else argument
 
@@ -123,7 +124,8 @@ def _read(descriptor: int) -> str:
     return os.pread(descriptor, 1_000_000, 0).decode(errors="replace")
 
 
-def _free(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of the loopback interface at which nobody listens."""
     sockets = [socket.socket() for _ in range(count)]
     try:
         for one in sockets:

@@ -15,10 +15,12 @@ from chaos.history import Fault, Intrusion
 from chaos.impostors import impostors, purge
 from chaos.intruders import intrusions
 from chaos.session import current
+from chaos.toolroom import denied_calls
 from infra.doors import Doors, Unanswered
 from infra.manifest import Manifest
 
 __all__ = [
+    "call_denied_tools",
     "certificate_is_named",
     "configure_wrongly",
     "decide_held_runs",
@@ -101,6 +103,12 @@ def send_impostor_sidecars() -> Told:
     """Start sidecars that have no identity, that of another app, or another root."""
     session, at = current(), time.time()
     return _intruded("impostors", impostors(session.manifest, session.wait_active(5.0)), at)
+
+
+def call_denied_tools() -> Told:
+    """Call tools of another app that its access policy denies to the caller."""
+    session, at = current(), time.time()
+    return _intruded("denied-tools", denied_calls(session.manifest, session.wait_active(5.0)), at)
 
 
 def purge_a_live_run() -> Told:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import time
 
+from holdfast.client import NotAnsweredError
+
 from chaos.session import MARGIN, Session, current
 
 __all__ = [
@@ -17,6 +19,7 @@ __all__ = [
     "no_other_region_takes_over",
     "returned_region_is_fenced",
     "runs_are_in_flight",
+    "runs_are_stalled",
     "runs_go_on",
     "same_region_is_active",
     "starts_are_accepted",
@@ -120,6 +123,24 @@ def runs_go_on(seconds: float = 30.0) -> bool:
         return ""
 
     return session.claim("runs go on", go_on)
+
+
+def runs_are_stalled(seconds: float = 30.0) -> bool:
+    """A held run waits for code that fits its history, and says so: it neither fails nor goes on otherwise."""
+    session = current()
+
+    def status(run_id: str) -> str | None:
+        try:
+            run = session.client.run(run_id)
+        except NotAnsweredError:
+            return None
+        return run and run.status
+
+    def stalled() -> str:
+        session.wait("a held run to be stalled", lambda: "stalled" in map(status, session.held), seconds)
+        return ""
+
+    return session.claim("runs wait for code that fits", stalled)
 
 
 def returned_region_is_fenced(seconds: float = 60.0) -> bool:

@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from chaos.checks.acknowledged import losses
 from chaos.history import AgentEvent, History
 
+NOTHING_IS_LOST_BY = frozenset({"burst", "duplicate-starts", "deploy-next", "deploy-careless"})
+"""Faults that take no process away for good: where another follows, the time of recovery counts from that one."""
+
 
 class Recovery(BaseModel):
     """Seconds from the fault. A phase is None where its end was not seen.
@@ -35,11 +38,12 @@ class Recovery(BaseModel):
 
 
 def recovery(history: History) -> Recovery:
-    """The recovery after the first fault, from the recorded events and attempts."""
-    at = history.fault_at
-    if at is None:
+    """The recovery after the first fault that takes something away, from the recorded events and attempts."""
+    faults = [one for one in history.faults if one.name not in NOTHING_IS_LOST_BY] or history.faults
+    if not faults:
         return Recovery()
-    moved = next(fault for fault in history.faults if fault.at == at).name
+    first = min(faults, key=lambda fault: fault.at)
+    at, moved = first.at, first.name
     open_runs = history.in_flight_at(at) or set()
     killed = {pid for fault in history.faults for pid in fault.killed}
     origin = {attempt.region for attempt in history.attempts or [] if attempt.at < at}
@@ -52,11 +56,11 @@ def recovery(history: History) -> Recovery:
         and attempt.pid not in killed
         and (moved == "worker-crash" or attempt.region not in origin)
     ]
-    first = min(resumed, default=None)
+    began = min(resumed, default=None)
     lost = losses(history)
     rpo_seconds = max((at - loss.at for loss in lost or [] if loss.at < at), default=0.0)
     common = {
-        "rto": _since(first, at),
+        "rto": _since(began, at),
         "moved": _moved(history, open_runs, at, killed) if moved == "worker-crash" else [],
         "rpo_events": len(lost) if lost is not None else None,
         "rpo_seconds": round(rpo_seconds, 3) if lost is not None else None,
@@ -77,7 +81,7 @@ def recovery(history: History) -> Recovery:
             "detect": _since(released, at),
             "promote": _since(promoted, released if released is not None else at),
             "activate": _since(activated, promoted),
-            "resume": _since(first, activated),
+            "resume": _since(began, activated),
             "early_release": early,
         }
     )

@@ -14,6 +14,7 @@ from refund_desk import Ticket
 from refund_desk.tickets import bundled_tickets, read_tickets
 
 from chaos import evidence
+from chaos.checkout import version
 from chaos.faults import FAULTS, FaultKind, NotInjectedError, NotLiftedError, Place, Target, fault_named
 from chaos.faults.links import PLACES
 from chaos.faults.local import LocalTarget
@@ -250,9 +251,10 @@ class Session:
         tampered = {str(fault.evidence.get("tampered")) for fault in self.injected}
         terminal = [one.run_id for one in workflows if one.status in TERMINAL and one.run_id not in tampered]
         ended = terminal[: evidence.EXPORTS]
-        replays, proofs = evidence.gather(self.client, self.manifest, ended)
+        replays, proofs = evidence.gather(self.client, self.manifest, ended, self._agent())
         return History(
             experiment=experiment,
+            version=version(),
             operations=operations,
             effects=self.ledger.effects(),
             attempts=record_attempts(self.manifest, ids),
@@ -337,6 +339,11 @@ class Session:
 
     def _active(self) -> str:
         return self.wait_active(5.0)
+
+    def _agent(self) -> str:
+        """The code that replays what ran: the deployment's, or the last that was deployed and fits what had run."""
+        deployed = [one.evidence["agent"] for one in self.injected if one.evidence.get("fits")]
+        return str([self.manifest.settings.get("agent", ""), *deployed][-1])
 
     def _ids(self) -> set[str]:
         return self.workload.accepted_ids() if self.workload else set()

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
 from rich.table import Table
 
 from holdfast.drill import show
+from holdfast.matrix import matrix
 from holdfast.options import UNCHECKED, as_json, deployment_options, emit, fails_as, refuse
-
-if TYPE_CHECKING:
-    from chaos.drill import Drill
-    from chaos.experiment import Experiment
-    from chaos.report import Verdict
+from holdfast.playing import play
 
 __all__ = ["chaos"]
-
-_STYLES = {"valid": "bold green", "invalid": "bold red", "unknown": "bold yellow"}
 
 
 @click.group(
@@ -32,11 +25,15 @@ Examples:
   holdfast chaos list --tag must
   holdfast chaos run standby-loss worker-frozen
   holdfast chaos run --all --repeat 3
+  holdfast chaos matrix
   holdfast chaos nemesis --seconds 120 --seed 7
   holdfast chaos grid"""
 )
 def chaos() -> None:
     """Run experiments of the catalogue on a deployment, and judge each."""
+
+
+chaos.add_command(matrix)
 
 
 @chaos.command(name="list")
@@ -107,7 +104,7 @@ def run(
         refuse(UNCHECKED, str(error.args[0]), json_=json_)
     if not found:
         refuse(UNCHECKED, "name an experiment, or --tag, or --all; `holdfast chaos list` shows them", json_=json_)
-    _run([*found] * repeat, runs, stack, state, json_)
+    play([*found] * repeat, runs, stack, state, json_)
 
 
 @chaos.command()
@@ -135,7 +132,7 @@ def nemesis(
         )
         return
     Console(stderr=json_).print(f"seed {chosen}: `--seed {chosen}` composes the same again", highlight=False)
-    _run([experiment(chosen, seconds)], runs, stack, state, json_)
+    play([experiment(chosen, seconds)], runs, stack, state, json_)
 
 
 @chaos.command()
@@ -161,60 +158,3 @@ def grid(workers: int, keep: bool, stack: str, state: Path | None, json_: bool) 
         told = verdict.model_dump(mode="json")
         emit({"ok": verdict.answer == "valid", "answer": verdict.answer, "verdicts": [told], "reports": [str(folder)]})
     sys.exit(EXIT_CODES[verdict.answer])
-
-
-def _run(experiments: Sequence[Experiment], runs: int, stack: str, state: Path | None, json_: bool) -> None:
-    from chaos.drill import Drill
-    from chaos.faults import NotLiftedError
-    from chaos.report import PAGE
-    from chaos.verdict import EXIT_CODES, worst
-
-    console = Console(stderr=json_)
-    verdicts: list[Verdict] = []
-    folders: list[Path] = []
-    try:
-        with fails_as(json_), Drill(stack, state, {}, None, False, console) as prepared:
-            for verdict, folder in _each(prepared, experiments, runs, console):
-                verdicts.append(verdict)
-                folders.append(folder)
-                show(verdict, folder / PAGE, console)
-    except (NotLiftedError, TimeoutError) as error:
-        refuse(UNCHECKED, f"{error}; `holdfast up` repairs the deployment", json_=json_)
-    answer = worst(verdict.answer for verdict in verdicts)
-    if len(verdicts) > 1:
-        _summary(verdicts, folders, console)
-    if json_:
-        told = [verdict.model_dump(mode="json") for verdict in verdicts]
-        emit({"ok": answer == "valid", "answer": answer, "verdicts": told, "reports": [str(one) for one in folders]})
-    sys.exit(EXIT_CODES[answer])
-
-
-def _each(
-    prepared: Drill, experiments: Sequence[Experiment], runs: int, console: Console
-) -> Iterator[tuple[Verdict, Path]]:
-    from chaos.durations import Durations
-
-    durations = Durations(prepared.state)
-    for number, experiment in enumerate(experiments):
-        left = durations.left(experiments[number:])
-        title = f"{experiment.name}: {number + 1} of {len(experiments)}, about {_minutes(left)} left"
-        console.rule(title)
-        began = time.monotonic()
-        prepared.wait_healthy()
-        answer = prepared.run(experiment, runs)
-        durations.note(experiment.name, time.monotonic() - began)
-        yield answer
-
-
-def _summary(verdicts: Sequence[Verdict], folders: Sequence[Path], console: Console) -> None:
-    table = Table("experiment", "verdict", "not valid", "RTO", "report")
-    for verdict, folder in zip(verdicts, folders, strict=True):
-        wrong = ", ".join(f"{check.check} {check.answer}" for check in verdict.checks if check.answer != "valid")
-        rto = f"{verdict.recovery.rto:.2f} s" if verdict.recovery.rto is not None else ""
-        style = _STYLES[verdict.answer]
-        table.add_row(verdict.experiment, f"[{style}]{verdict.answer}[/]", wrong, rto, folder.name)
-    console.print(table)
-
-
-def _minutes(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"

@@ -57,7 +57,7 @@ def drill(
     from chaos.drill import DRILLS, Drill
     from chaos.experiment import read
     from chaos.plants import PLANTS
-    from chaos.report import PAGE
+    from chaos.report import PAGE, spread
     from chaos.verdict import EXIT_CODES, worst
     from holdfast.deploy import settings_of
 
@@ -82,7 +82,7 @@ def drill(
             show(verdict, folder / PAGE, console)
     answer = worst(verdict.answer for verdict in verdicts)
     if repeat > 1:
-        _distribution(verdicts, console)
+        spread.show(verdicts, console)
     if json_:
         told = [verdict.model_dump(mode="json") for verdict in verdicts]
         emit({"ok": answer == "valid", "answer": answer, "verdicts": told, "reports": [str(one) for one in folders]})
@@ -117,25 +117,3 @@ def show(verdict: Verdict, page: Path, console: Console) -> None:
         highlight=False,
         soft_wrap=True,
     )
-
-
-def _distribution(verdicts: list[Verdict], console: Console) -> None:
-    table = Table("seconds", "min", "median", "p95", "max", "n", title=f"{len(verdicts)} repeats")
-    columns = {
-        name: [value for one in verdicts if (value := getattr(one.recovery, name)) is not None]
-        for name in ("detect", "promote", "activate", "resume", "rto")
-    }
-    columns["each run moved"] = [value for one in verdicts for value in one.recovery.moved]
-    for name, values in columns.items():
-        if values:
-            values.sort()
-            row = (values[0], _quantile(values, 0.5), _quantile(values, 0.95), values[-1])
-            table.add_row(name, *(f"{value:.2f}" for value in row), str(len(values)))
-    console.print(table)
-    answers = [verdict.answer for verdict in verdicts]
-    console.print(", ".join(f"{answers.count(one)} {one}" for one in ("valid", "invalid", "unknown")))
-
-
-def _quantile(values: list[float], share: float) -> float:
-    """The smallest value that at least `share` of the sorted values don't exceed."""
-    return values[min(len(values) - 1, max(0, -(-int(share * 1000) * len(values) // 1000) - 1))]

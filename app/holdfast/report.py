@@ -99,6 +99,57 @@ def compare(first: Path, second: Path, out: Path | None, json_: bool) -> None:
     sys.exit(EXIT_CODES[found.answer])
 
 
+@report.command(
+    epilog="""\b
+Examples:
+  holdfast drill region-loss --repeat 30; holdfast drill switchover --repeat 30
+  holdfast report recovery .holdfast/reports --page docs/recovery.md
+\b
+Exit codes: 0 all are valid and fast enough, 1 one is invalid or p95 is over its bar, 2 one is unknown or no report."""
+)
+@click.argument("folders", nargs=-1, required=True, type=DIRECTORY, metavar="DIR...")
+@click.option(
+    "--experiment",
+    "names",
+    multiple=True,
+    default=("region-loss", "switchover"),
+    show_default=True,
+    metavar="NAME",
+    help="Of which experiments. May be repeated.",
+)
+@click.option("--page", type=FILE, metavar="FILE", help="Write a page, and its charts into `images` beside it.")
+@as_json
+def recovery(folders: tuple[Path, ...], names: tuple[str, ...], page: Path | None, json_: bool) -> None:
+    """Show how long recoveries took over all reports of an experiment: each phase's p50, p95 and most."""
+    from chaos.matrix import reports_in
+    from chaos.report import spread
+    from chaos.report.ci import ANSWERS, answer_of, by_experiment
+    from chaos.verdict import EXIT_CODES
+
+    reports = [one for one in reports_in(folders)[0] if one.verdict.experiment in names]
+    told: dict[str, object] = {}
+    slow = False
+    for name, own in by_experiment(reports).items():
+        verdicts = [one.verdict for one in own]
+        slow |= bool(spread.slower_than_asked(name, verdicts))
+        told[name] = {
+            "repeats": len(own),
+            "answers": {one: sum(verdict.answer == one for verdict in verdicts) for one in ANSWERS},
+            "versions": list(dict.fromkeys(verdict.version for verdict in verdicts)),
+            "seconds": {one.name: one.figures | {"n": len(one.values)} for one in spread.spreads(verdicts)},
+        }
+        if not json_:
+            Console().rule(escape(name))
+            spread.show(verdicts, Console())
+    if page is not None:
+        asked = "".join(f"holdfast drill {name} --repeat {len(own)}\n" for name, own in by_experiment(reports).items())
+        spread.write_page(reports, page, f"{asked}holdfast report recovery .holdfast/reports --page docs/{page.name}")
+    answer = "invalid" if slow else answer_of(reports)
+    if json_:
+        emit({"ok": answer == "valid", "answer": answer, "experiments": told})
+    sys.exit(EXIT_CODES[answer])
+
+
 def _show(changes: list[Row], first: str, second: str) -> None:
     if not changes:
         click.echo("nothing changed")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from chaos.faults.data import Diverge, MoveLeaseLeader, PauseReplay, ResetSessions, Switchover, WipeReminders
 from chaos.faults.kind import FaultKind
 from chaos.faults.links import Flap, Links
-from chaos.faults.operators import ExpireCertificate, FailOverByHand, PromoteByHand, Starve
+from chaos.faults.operators import ExpireCertificate, FailOverByHand, PromoteByHand, Starve, Throttle
 from chaos.faults.outside import LoseReplies, ModelTrouble
 from chaos.faults.processes import (
     CrashLoop,
@@ -18,6 +18,7 @@ from chaos.faults.processes import (
     WorkerCrash,
     WorkerCrashAfterStep,
 )
+from chaos.faults.releases import Deploy
 from chaos.faults.tampering import TamperHistory
 from chaos.faults.target import Ability, Disturbance
 
@@ -122,6 +123,21 @@ _ALL: tuple[FaultKind, ...] = (
     ExpireCertificate(),
     Starve("starve-api", "The API can open no further file", "api"),
     Starve("starve-worker", "One worker can open no further file", "worker"),
+    Starve("starve-worker-of-memory", "One worker gets no further memory", "worker", "memory"),
+    Throttle("throttle-worker", "One worker gets a twentieth of a processor for 15 s", "worker"),
+    # Deploys.
+    Deploy(
+        "deploy-next",
+        "The next release is deployed: what has begun goes on in the old way",
+        "chaos.releases:next_release",
+        fits=True,
+    ),
+    Deploy(
+        "deploy-careless",
+        "Code is deployed that does something else, also in the runs that are under way",
+        "chaos.releases:careless_release",
+        fits=False,
+    ),
     # The world outside.
     ModelTrouble("model-refuses", "Every model provider answers 429, with a Retry-After of 2 s", "refusing", 2.0),
     ModelTrouble("model-fails", "Every model provider answers 503", "failing"),

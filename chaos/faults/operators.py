@@ -1,11 +1,11 @@
-"""Mistakes of operators: a promotion by hand, a certificate that nobody renewed, a process that runs out of files."""
+"""Mistakes of operators: a promotion by hand, a certificate that nobody renewed, a process that runs out of things."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
 
-from chaos.faults.target import Ability, Moment, NotInjectedError, Part, Place, Struck, Target
+from chaos.faults.target import Ability, Moment, NotInjectedError, Part, Place, Resource, Struck, Target, over
 
 PROMOTED_SECONDS = 10.0
 POLL_SECONDS = 0.05
@@ -67,16 +67,36 @@ class ExpireCertificate:
 
 @dataclass(frozen=True)
 class Starve:
-    """A process can open no further file, and no connection."""
+    """A process can open no further file and no connection, or gets no further memory."""
 
     name: str
     does: str
     part: Part
+    of: Resource = "files"
     in_doubt: bool = False
     needs: frozenset[Ability] = frozenset({"limits"})
 
     def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
-        return target.starve(place, self.part)
+        return target.starve(place, self.part, self.of)
 
     def lift(self, target: Target, place: Place) -> None:
         target.sate(place, self.part)
+
+
+@dataclass(frozen=True)
+class Throttle:
+    """A process gets next to no processor time, as beside a neighbour that takes it all."""
+
+    name: str
+    does: str
+    part: Part
+    share: float = 0.05
+    seconds: float = 15.0
+    in_doubt: bool = False
+    needs: frozenset[Ability] = frozenset({"limits"})
+
+    def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
+        return over(target.throttle(place, self.part, self.share, self.seconds))
+
+    def lift(self, target: Target, place: Place) -> None:
+        target.resume(place, self.part)

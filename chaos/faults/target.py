@@ -42,7 +42,9 @@ Ability = Literal[
     "replies",
     "limits",
     "certificates",
+    "deploy",
 ]
+Resource = Literal["files", "memory"]
 Service = Literal["payments", "provider"]
 """A simulated service of the world outside both regions."""
 Moment = Callable[[], set[str]]
@@ -171,12 +173,16 @@ class Target(Protocol):
         """What a service answers when it is told how to behave. Raises NotInjectedError."""
         ...
 
-    def starve(self, place: Place, part: Part) -> Struck:
-        """One process of a part may open no further file."""
+    def starve(self, place: Place, part: Part, of: Resource) -> Struck:
+        """One process of a part gets not one file, or not one page of memory, more than it has."""
         ...
 
     def sate(self, place: Place, part: Part) -> None:
-        """Every process of a part may open as many files as ever."""
+        """Every process of a part may take as much as ever."""
+        ...
+
+    def throttle(self, place: Place, part: Part, share: float, seconds: float) -> Struck:
+        """One process of a part gets no more than that share of one processor for so long; then it has all again."""
         ...
 
     def expire_certificate(self, place: Place) -> Struck:
@@ -185,4 +191,12 @@ class Target(Protocol):
 
     def renew_certificate(self, place: Place) -> None:
         """The API of a region shows the certificate that it had before."""
+        ...
+
+    def deploy(self, place: Place, agent: str) -> Struck:
+        """The workers of a region host another agent, restarted one after the other."""
+        ...
+
+    def withdraw(self, place: Place) -> None:
+        """The workers of a region host what they hosted before any `deploy`."""
         ...

@@ -45,6 +45,10 @@ PLANTS = {
         Plant("recover-heeded-twice", "a run heeds every call to recover", "K5"),
         Plant("random-identifiers", "the workflow's code makes other identifiers at each replay", "K6"),
         Plant("timers-not-reissued", "after a failover no timer is set again", "K7"),
+        Plant(
+            "decision-given-late", "a decision is acknowledged before its run has it", "K8", "approval-during-failover"
+        ),
+        Plant("decision-given-twice", "a decision is given to its run twice", "K8", "approval-during-failover"),
         Plant("swallowed-model-error", "a run whose model fails is completed, with the error inside", "K10"),
         Plant("wrong-root", "the standby trusts another root", "K10"),
         Plant("signatures-off", "histories are not signed", "K11"),

@@ -55,7 +55,7 @@ def as_markdown(reports: Sequence[Report]) -> str:
             for check in reports[0].verdict.checks
         ]
         parts.append(grid(["check", "claim", "answer", "counts"], cells))
-    parts += [_deviation(report) for report in reports if report.verdict.answer != "valid"]
+    parts += [deviation(report) for report in reports if report.verdict.answer != "valid"]
     return "\n\n".join(parts) + "\n"
 
 
@@ -84,20 +84,21 @@ def _row(experiment: str, own: Sequence[Report]) -> list[str]:
     rtos = [report.verdict.recovery.rto for report in own if report.verdict.recovery.rto is not None]
     seconds = [f"{median(rtos):.2f} s", f"{max(rtos):.2f} s"] if rtos else ["", ""]
     sums = [
-        _sum(own, *path) for path in (("K2", "lost"), ("K2", "duplicate-applied"), ("K5", "executed-again-completed"))
+        summed(own, *path) for path in (("K2", "lost"), ("K2", "duplicate-applied"), ("K5", "executed-again-completed"))
     ]
     runs = str(sum(report.verdict.runs for report in own))
     return [plain(experiment), *(str(answers.count(one)) for one in ANSWERS), *seconds, runs, *sums]
 
 
-def _sum(own: Sequence[Report], check: str, count: str) -> str:
+def summed(own: Sequence[Report], check: str, count: str) -> str:
     """The sum of a count; nothing where one of the reports did not count it."""
     values = [one.counts.get(count) for report in own for one in report.verdict.checks if one.check == check]
     known = [value for value in values if value is not None]
     return str(sum(known)) if len(known) == len(own) else "?"
 
 
-def _deviation(report: Report) -> str:
+def deviation(report: Report) -> str:
+    """What a report that isn't valid shows."""
     verdict = report.verdict
     head = f"**{plain(verdict.experiment)} is {verdict.answer}** in {plain(report.folder.name)}"
     deciding = [check for check in verdict.checks if check.answer != "valid"]

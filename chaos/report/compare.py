@@ -72,6 +72,7 @@ def compare(first: Report, second: Report) -> Comparison:
         verdict=[
             _row("verdict", one.answer, other.answer, worse=one.answer == "valid" != other.answer),
             _row("experiment", one.experiment, other.experiment),
+            _row("version", one.version, other.version),
             _row("planted bug", one.planted, other.planted),
             _row("runs accepted", str(one.runs), str(other.runs)),
         ],

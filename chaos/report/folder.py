@@ -30,6 +30,7 @@ class Verdict(BaseModel):
     checks: list[CheckResult]
     runs: int
     planted: str | None = None
+    version: str | None = None
 
 
 class ReportMissing(Exception):
@@ -91,6 +92,7 @@ def verdict_of(history: History, planted: str | None = None) -> Verdict:
         checks=checks,
         runs=len(history.accepted),
         planted=planted,
+        version=history.version,
     )
 
 

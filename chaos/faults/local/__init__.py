@@ -14,6 +14,7 @@ from chaos.faults.local.limits import Limits
 from chaos.faults.local.links import Links
 from chaos.faults.local.outside import Outside
 from chaos.faults.local.processes import Processes
+from chaos.faults.local.releases import Releases
 from chaos.faults.local.store import Store
 from chaos.faults.target import (
     Ability,
@@ -23,6 +24,7 @@ from chaos.faults.target import (
     Part,
     Path,
     Place,
+    Resource,
     Service,
     Struck,
     at_once,
@@ -45,6 +47,7 @@ class LocalTarget:
         self.manifest = manifest
         self._processes, self._links, self._store = Processes(manifest), Links(manifest), Store(manifest)
         self._outside, self._limits, self._certificates = Outside(manifest), Limits(manifest), Certificates(manifest)
+        self._releases = Releases(manifest, self._processes)
 
     def can(self, ability: Ability) -> str:
         if ability == "provider" and self.manifest.payments.provider is None:
@@ -126,11 +129,14 @@ class LocalTarget:
     def control(self, service: Service, method: str, path: str, body: JsonValue = None) -> JsonValue:
         return self._outside.control(service, method, path, body)
 
-    def starve(self, place: Place, part: Part) -> Struck:
-        return self._limits.starve(self.running(place, part))
+    def starve(self, place: Place, part: Part, of: Resource) -> Struck:
+        return self._limits.starve(self.running(place, part), of)
 
     def sate(self, place: Place, part: Part) -> None:
         self._limits.sate(self.running(place, part))
+
+    def throttle(self, place: Place, part: Part, share: float, seconds: float) -> Struck:
+        return self._limits.throttle(self.running(place, part), share, seconds)
 
     def expire_certificate(self, place: Place) -> Struck:
         struck = self._certificates.expire(place)
@@ -141,3 +147,9 @@ class LocalTarget:
         if self._certificates.renew(place):
             self.kill(place, "api")
         self._certificates.demand_valid(place)
+
+    def deploy(self, place: Place, agent: str) -> Struck:
+        return self._releases.deploy(place, agent)
+
+    def withdraw(self, place: Place) -> None:
+        self._releases.withdraw(place)

@@ -101,7 +101,7 @@ class Processes:
         """Through the supervisor, or, where that is gone, by starting it."""
         if status(self._directory(place) / SOCKET) is None:
             start_site(self._site(place))
-        if part in ONLY_WHERE_ACTIVE and not self._is_active(place):
+        if part in ONLY_WHERE_ACTIVE and not self.is_active(place):
             return
         deadline = time.monotonic() + START_SECONDS
         names = set(only or self._names(place, part))
@@ -162,7 +162,8 @@ class Processes:
             return [] if region is None else region.workers if part == "worker" else region.sidecars
         return [_SUPERVISED.get(part, part)]
 
-    def _is_active(self, place: Place) -> bool:
+    def is_active(self, place: Place) -> bool:
+        """Whether the region executes runs, or is about to, by what its agent wrote down."""
         try:
             role = json.loads(self.manifest.regions[place].role_file.read_bytes())["role"]
         except (KeyError, OSError, ValueError):

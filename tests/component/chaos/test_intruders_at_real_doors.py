@@ -141,7 +141,7 @@ def test_a_process_that_may_open_no_further_file_opens_none_until_it_is_sated(pl
     try:
         assert process.stdout.readline().strip() == "ready"
         limits = Limits(place)
-        struck = limits.starve({"worker-1": process.pid})
+        struck = limits.starve({"worker-1": process.pid}, "files")
         assert struck.proven
         assert opens() == "Too many open files"
         limits.sate({"worker-1": process.pid})
@@ -150,9 +150,9 @@ def test_a_process_that_may_open_no_further_file_opens_none_until_it_is_sated(pl
         kill(process)  # type: ignore[arg-type]
     limits.sate({"worker-1": process.pid})
     with pytest.raises(NotInjectedError, match="can't be limited"):
-        limits.starve({"worker-1": process.pid})
+        limits.starve({"worker-1": process.pid}, "files")
     with pytest.raises(NotInjectedError, match="no such process runs"):
-        limits.starve({})
+        limits.starve({}, "files")
 
 
 def test_a_client_sees_an_expired_certificate_until_the_old_one_is_back(

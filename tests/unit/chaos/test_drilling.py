@@ -66,6 +66,16 @@ def test_a_deployment_that_stood_before_stands_afterwards(deployment: type[ToldD
     assert deployment.did == []
 
 
+def test_a_deployment_is_repaired_and_then_healthy(
+    deployment: type[ToldDeployment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    deployment.stands = True
+    with prepared(tmp_path) as one:
+        monkeypatch.setattr(one, "wait_healthy", lambda: deployment.did.append("healthy"))
+        one.repair()
+    assert deployment.did == ["up {'workers': '2'}", "healthy"]
+
+
 def test_a_deployment_is_kept_where_that_is_asked(deployment: type[ToldDeployment], tmp_path: Path) -> None:
     said = io.StringIO()
     with prepared(tmp_path, keep=True, said=said):

@@ -59,7 +59,7 @@ def test_what_was_exported_is_replayed_and_verified_elsewhere(tmp_path: Path, au
         "unsigned": refund(),
         "forged": proven(authority, changed(refund(), b"lookup_policy", b"lookup_polizy")),
     }
-    replays, proofs = gather(Exports(exports), deployment(tmp_path, authority), [*exports, "gone"])  # type: ignore[arg-type]
+    replays, proofs = gather(Exports(exports), deployment(tmp_path, authority), [*exports, "gone"], AGENT)  # type: ignore[arg-type]
     assert [(one.run_id, one.same) for one in replays] == [
         ("good", True),
         ("unsigned", True),
@@ -83,7 +83,7 @@ def test_where_nothing_was_exported_no_process_is_started(
     tmp_path: Path, authority: Authority, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: pytest.fail("a process was started"))
-    assert gather(Exports({}), deployment(tmp_path, authority), []) == ([], [])  # type: ignore[arg-type]
+    assert gather(Exports({}), deployment(tmp_path, authority), [], AGENT) == ([], [])  # type: ignore[arg-type]
 
 
 def test_a_process_that_says_nothing_leaves_the_answer_open(
@@ -91,7 +91,7 @@ def test_a_process_that_says_nothing_leaves_the_answer_open(
 ) -> None:
     monkeypatch.setattr(evidence.subprocess, "run", lambda *_, **__: SimpleNamespace(stdout="Traceback\n"))
     client: Any = Exports({"run-1": refund()})
-    ((replay,), (proof,)) = gather(client, deployment(tmp_path, authority), ["run-1"])
+    ((replay,), (proof,)) = gather(client, deployment(tmp_path, authority), ["run-1"], AGENT)
     assert (replay.same, proof.proven) == (None, None)
     assert replay.difference == proof.reason == "the process that replays gave no answer"
 

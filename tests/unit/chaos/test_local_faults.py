@@ -506,14 +506,16 @@ def test_a_targets_parts_do_what_it_is_asked(place: Manifest, monkeypatch: pytes
         monkeypatch.setattr(target, f"_{name}", Told(name))
     monkeypatch.setattr(target, "running", lambda *_: {"api": 7})
     target.control("payments", "GET", "/x")
-    target.starve("a", "api")
+    target.starve("a", "api", "files")
     target.sate("a", "api")
+    target.throttle("a", "api", 0.05, 15.0)
     target.expire_certificate("a")
     target.renew_certificate("a")
     assert [" ".join(one.split()[:4]) if "kill" in one else one for one in did] == [
         "outside control payments GET /x None",
-        "limits starve {'api': 7}",
+        "limits starve {'api': 7} files",
         "limits sate {'api': 7}",
+        "limits throttle {'api': 7} 0.05 15.0",
         "certificates expire a",
         "processes kill a api",
         "certificates seen a True",

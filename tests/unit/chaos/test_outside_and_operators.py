@@ -152,7 +152,9 @@ def test_a_promotion_by_hand_needs_a_standby(world: World) -> None:
     [
         ("fail-over-by-hand", "fail_over_by_hand a", None),
         ("expire-certificate", "expire_certificate a", "renew_certificate a"),
-        ("starve-api", "starve a api", "sate a api"),
+        ("starve-api", "starve a api files", "sate a api"),
+        ("starve-worker-of-memory", "starve a worker memory", "sate a worker"),
+        ("throttle-worker", "throttle a worker 0.05 15.0", "resume a worker"),
     ],
 )
 def test_an_operators_mistake_is_made_where_it_is_told(

@@ -158,6 +158,7 @@ def test_who_insists_takes_its_region_for_the_active_one(session: Session, monke
         (people.knock_at_every_door, "intrusions"),
         (people.send_impostor_sidecars, "impostors"),
         (people.purge_a_live_run, "purge"),
+        (people.call_denied_tools, "denied_calls"),
     ],
 )
 def test_each_intrusion_is_recorded_and_an_open_door_breaks_the_claim(

@@ -377,3 +377,48 @@ def test_every_open_run_is_woken_at_each_look_by_a_new_call(patches: Callable[[s
     assert one.epoch != one.epoch
     one._judge("run-1", "running")
     assert one.signalled == ["run-1"]
+
+
+class Decided:
+    """Remembers the decisions that runs are given."""
+
+    def __init__(self) -> None:
+        self.given: list[tuple[str, str, bool]] = []
+
+    def approve(self, run_id: str, call: str, *, approved: bool) -> None:
+        self.given.append((run_id, call, approved))
+
+
+def test_a_decision_is_given_twice(patches: Callable[[str], dict[str, Patch]]) -> None:
+    patched = type("Patched", (Decided,), {})
+    patches("decision-given-twice")["pydantic_ai_dapr.client"](module(AgentRunClient=patched))
+    client = patched()
+    client.approve("run-1", "call-1", approved=True)
+    assert client.given == [("run-1", "call-1", True)] * 2
+
+
+def test_a_decision_is_acknowledged_and_given_later(
+    patches: Callable[[str], dict[str, Patch]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Later:
+        """A timer that is over when the test says so."""
+
+        waiting: ClassVar[list[Callable[[], None]]] = []
+        daemon = False
+
+        def __init__(self, seconds: float, act: Callable[..., None], given: tuple[Any, ...], named: Any) -> None:
+            assert seconds == 10.0
+            self._act = lambda: act(*given, **named)
+
+        def start(self) -> None:
+            assert self.daemon
+            self.waiting.append(self._act)
+
+    monkeypatch.setattr(threading, "Timer", Later)
+    patched = type("Patched", (Decided,), {})
+    patches("decision-given-late")["pydantic_ai_dapr.client"](module(AgentRunClient=patched))
+    client = patched()
+    client.approve("run-1", "call-1", approved=False)
+    assert client.given == []
+    Later.waiting[0]()
+    assert client.given == [("run-1", "call-1", False)]

@@ -46,6 +46,14 @@ def test_a_phase_that_was_not_seen_is_left_open() -> None:
     assert (found.detect, found.activate, found.resume, found.rto) == (None, None, None, None)
 
 
+def test_a_recovery_counts_from_what_took_something_away() -> None:
+    history = region_loss()
+    history.faults.insert(0, Fault(name="burst", target="region API", at=FAULT_AT - 20, proven=True))
+    assert recovery(history).rto == 5.0
+    history.faults = history.faults[:1]
+    assert recovery(history).detect == 23.5
+
+
 def test_without_a_fault_there_is_nothing_to_recover_from() -> None:
     history = region_loss()
     history.faults = []

@@ -58,11 +58,12 @@ def test_every_bug_is_planted_and_clean_code_goes_through_the_same_experiments(
     drills: type[ToldDrill], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["--state", str(tmp_path), "--json"]) == 0
-    assert drills.ran[:2] == [(None, "region-loss"), (None, "switchover")]
-    assert [plant for plant, _ in drills.ran[2:]] == list(PLANTS)
+    clean = ["region-loss", "switchover", "approval-during-failover"]
+    assert drills.ran[:3] == [(None, name) for name in clean]
+    assert [plant for plant, _ in drills.ran[3:]] == list(PLANTS)
     trials = json.loads(capsys.readouterr().out)
     assert all(one["holds"] for one in trials)
-    assert len(trials) == 2 + len(PLANTS)
+    assert len(trials) == 3 + len(PLANTS)
 
 
 @pytest.mark.parametrize(

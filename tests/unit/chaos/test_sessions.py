@@ -194,6 +194,15 @@ def test_the_load_begins_with_a_burst_and_goes_on(session: Session) -> None:
     assert len(client_of(session).started) == started
 
 
+def test_runs_are_started_until_so_many_were_accepted(session: Session) -> None:
+    session._pace = 60
+    with pytest.raises(AssertionError, match="begin it first"):
+        actions.start_runs(10)
+    actions.begin_load()
+    assert actions.start_runs(10) == {"accepted": 10}
+    assert actions.start_runs(8) == {"accepted": 10}
+
+
 def test_a_start_without_an_answer_is_tried_again_under_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chaos.workload.RETRY_SECONDS", 0.001)
     client = Client(answers=["unknown", "unknown", "ok", "refused"])

@@ -83,3 +83,24 @@ def test_two_reports_are_compared(reports: Path, tmp_path: Path) -> None:
     told = json.loads(call("compare", reports / "2-bad", reports / "1-good", "--out", page, "--json").output)
     assert (told["answer"], told["page"]) == ("valid", str(page))
     assert "nothing changed" in call("compare", reports / "1-good", reports / "1-good").output
+
+
+def test_recoveries_of_all_reports_are_shown_with_their_page(reports: Path, tmp_path: Path) -> None:
+    answer = call("recovery", reports, "--page", tmp_path / "recovery.md")
+    assert answer.exit_code == 1
+    assert "p95" in answer.output
+    page = (tmp_path / "recovery.md").read_text()
+    assert "holdfast drill region-loss --repeat 2\nholdfast report recovery" in page
+    assert "2 repeats: 1 valid, 1 invalid, 0 unknown" in page
+
+
+def test_recoveries_are_told_to_programs(reports: Path) -> None:
+    answer = call("recovery", reports / "1-good", "--json")
+    assert answer.exit_code == 0
+    told = json.loads(answer.output)["experiments"]["region-loss"]
+    assert (told["repeats"], told["answers"]["valid"]) == (1, 1)
+    assert told["seconds"]["rto"] == {"min": 5.0, "p50": 5.0, "p95": 5.0, "max": 5.0, "n": 1}
+
+
+def test_recoveries_of_which_there_is_no_report_are_unknown(reports: Path) -> None:
+    assert call("recovery", reports, "--experiment", "herd").exit_code == 2

@@ -13,7 +13,6 @@ import httpx
 import pytest
 from click.testing import CliRunner, Result
 from holdfast import client as clients
-from holdfast import drill as drills
 from holdfast import runs as commands
 from holdfast.cli import main
 from holdfast.client import HoldfastClient, NotAnsweredError, RunView
@@ -451,7 +450,7 @@ def test_a_verdict_is_shown_with_phases_witnesses_and_distribution(told: type[To
     assert "RTO 5.00 s (detect 3.50, promote 0.50, activate 0.30, resume 0.70)" in result.output
     assert "run-03: accepted by region a" in result.output
     assert "1 valid, 1 invalid, 0 unknown" in result.output
-    assert "median" in result.output
+    assert "p50" in result.output
 
 
 @pytest.mark.parametrize(
@@ -465,11 +464,3 @@ def test_what_does_not_exist_is_refused_by_name(told: type[ToldDrill], arguments
     result = run("drill", *arguments)
     assert result.exit_code == 2
     assert named in " ".join(result.output.split())
-
-
-@pytest.mark.parametrize(
-    ("values", "share", "expected"),
-    [([1.0], 0.95, 1.0), ([1.0, 2.0, 3.0, 4.0], 0.5, 2.0), ([float(n) for n in range(1, 21)], 0.95, 19.0)],
-)
-def test_a_quantile_is_a_value_that_was_seen(values: list[float], share: float, expected: float) -> None:
-    assert drills._quantile(values, share) == expected
