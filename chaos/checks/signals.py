@@ -46,8 +46,10 @@ def _of_call(workflow: Workflow, call_id: str, signals: list[Signal], raised: li
         region = next(signal.region for signal in signals if signal.outcome == "ok")
         return [f"{name}: acknowledged by region {region}, and never given to the run"]
     arrived = sum(signal.outcome != "refused" for signal in signals)
-    if len(raised) > arrived:
-        return [f"{name}: given to the run {len(raised)} times, sent {arrived} times"]
+    # One that came while its run was stalled the engine records twice, with its one time, when the run goes on.
+    given = len({item.at for item in raised})
+    if given > arrived:
+        return [f"{name}: given to the run {given} times, sent {arrived} times"]
     if not raised or workflow.status != "completed":
         return []
     ordinals = sorted({item.ordinal for item in workflow.history or [] if item.call_id == call_id and item.ordinal})

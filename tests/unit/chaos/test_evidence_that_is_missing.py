@@ -342,6 +342,14 @@ def test_a_signal_nobody_heard_of_needs_no_trace_and_a_refused_one_leaves_none()
         assert answer("K8", history).answer == expected
 
 
+def test_an_event_that_the_engine_recorded_twice_with_its_one_time_was_given_once() -> None:
+    history = region_loss()
+    one = workflow(history, SIGNAL_RUN)
+    (raised,) = [item for item in one.history or [] if item.type == "eventRaised"]
+    rewrite(history, SIGNAL_RUN, history=[*(one.history or []), raised])
+    assert answer("K8", history).answer == "valid"
+
+
 def test_a_decision_is_not_obeyed_yet_where_the_run_is_open() -> None:
     history = region_loss()
     one = workflow(history, SIGNAL_RUN)
