@@ -352,6 +352,19 @@ def test_a_decision_is_not_obeyed_yet_where_the_run_is_open() -> None:
     assert answer("K8", history).witness == [f"{run_id(SIGNAL_RUN)}: call-4: approved, and executed by no operation"]
 
 
+def test_one_event_that_the_engine_hands_over_again_is_no_second_signal() -> None:
+    history = region_loss()
+    items = workflow(history, SIGNAL_RUN).history or []
+    (raised,) = [item for item in items if item.type == "eventRaised"]
+    rewrite(history, SIGNAL_RUN, history=[*items, raised])
+    found = answer("K8", history)
+    assert (found.answer, found.counts["delivered-again"]) == ("valid", 1)
+    rewrite(history, SIGNAL_RUN, history=[*items, raised.model_copy(update={"at": raised.at + 0.005})])
+    found = answer("K8", history)
+    assert (found.answer, found.counts["delivered-again"]) == ("invalid", 0)
+    assert found.witness == [f"{run_id(SIGNAL_RUN)}: call-4: given to the run 2 times, sent 1 times"]
+
+
 def test_an_outage_ends_with_work_in_the_next_epoch_or_with_its_fault() -> None:
     history = region_loss()
     fault = history.faults[0].model_copy(update={"until": FAULT_AT + 60})
