@@ -14,7 +14,8 @@ def signals_applied_once(history: History) -> CheckResult | None:
     """Invalid where an acknowledged signal is lost, one was raised that nobody sent, or a decision was not obeyed.
 
     Of several decisions about one tool call the first that arrived counts: an approved call is executed as one
-    operation, a denied one as none.
+    operation, a denied one as none. An event bears the time at which it was raised: where a turn was cut off, the
+    engine may hand one and the same event to the run again (`delivered-again`), which is no second signal.
     """
     claim = "an external signal is applied exactly once"
     if not history.bounds.signals and not history.signals:
@@ -27,7 +28,7 @@ def signals_applied_once(history: History) -> CheckResult | None:
     acknowledged = sum(signal.outcome == "ok" for signal in history.signals or [])
     missing += short_of(history.bounds.signals, acknowledged, "acknowledged signals")
     violations: list[str] = []
-    applied = 0
+    applied = again = 0
     for (run_id, call_id), signals in sent.items():
         workflow = known.get(run_id)
         if workflow is None or workflow.history is None:
@@ -35,8 +36,10 @@ def signals_applied_once(history: History) -> CheckResult | None:
             continue
         raised = [item for item in workflow.history if item.type == "eventRaised" and _is_about(item, call_id)]
         applied += bool(raised)
+        again += len(raised) - len({item.at for item in raised})
         violations += _of_call(workflow, call_id, signals, raised)
     counts = {"sent": len(history.signals or []), "acknowledged": acknowledged, "calls": len(sent), "applied": applied}
+    counts["delivered-again"] = again
     return result("K8", claim, counts, violations, missing)
 
 
@@ -46,7 +49,6 @@ def _of_call(workflow: Workflow, call_id: str, signals: list[Signal], raised: li
         region = next(signal.region for signal in signals if signal.outcome == "ok")
         return [f"{name}: acknowledged by region {region}, and never given to the run"]
     arrived = sum(signal.outcome != "refused" for signal in signals)
-    # One that came while its run was stalled the engine records twice, with its one time, when the run goes on.
     given = len({item.at for item in raised})
     if given > arrived:
         return [f"{name}: given to the run {given} times, sent {arrived} times"]

@@ -342,14 +342,6 @@ def test_a_signal_nobody_heard_of_needs_no_trace_and_a_refused_one_leaves_none()
         assert answer("K8", history).answer == expected
 
 
-def test_an_event_that_the_engine_recorded_twice_with_its_one_time_was_given_once() -> None:
-    history = region_loss()
-    one = workflow(history, SIGNAL_RUN)
-    (raised,) = [item for item in one.history or [] if item.type == "eventRaised"]
-    rewrite(history, SIGNAL_RUN, history=[*(one.history or []), raised])
-    assert answer("K8", history).answer == "valid"
-
-
 def test_a_decision_is_not_obeyed_yet_where_the_run_is_open() -> None:
     history = region_loss()
     one = workflow(history, SIGNAL_RUN)
@@ -358,6 +350,19 @@ def test_a_decision_is_not_obeyed_yet_where_the_run_is_open() -> None:
     assert answer("K8", history).answer == "valid"
     rewrite(history, SIGNAL_RUN, status="completed")
     assert answer("K8", history).witness == [f"{run_id(SIGNAL_RUN)}: call-4: approved, and executed by no operation"]
+
+
+def test_one_event_that_the_engine_hands_over_again_is_no_second_signal() -> None:
+    history = region_loss()
+    items = workflow(history, SIGNAL_RUN).history or []
+    (raised,) = [item for item in items if item.type == "eventRaised"]
+    rewrite(history, SIGNAL_RUN, history=[*items, raised])
+    found = answer("K8", history)
+    assert (found.answer, found.counts["delivered-again"]) == ("valid", 1)
+    rewrite(history, SIGNAL_RUN, history=[*items, raised.model_copy(update={"at": raised.at + 0.005})])
+    found = answer("K8", history)
+    assert (found.answer, found.counts["delivered-again"]) == ("invalid", 0)
+    assert found.witness == [f"{run_id(SIGNAL_RUN)}: call-4: given to the run 2 times, sent 1 times"]
 
 
 def test_an_outage_ends_with_work_in_the_next_epoch_or_with_its_fault() -> None:

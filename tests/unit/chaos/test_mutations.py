@@ -220,7 +220,7 @@ def lose_a_signal(history: History, data: st.DataObject) -> str:
 def give_a_signal_again(history: History, data: st.DataObject) -> str:
     one = any_run(history, data)
     (raised,) = [item for item in items(one) if item.type == "eventRaised"]
-    again = [raised.model_copy(update={"at": raised.at + n / 1000}) for n in (1, 2)]
+    again = [raised.model_copy(update={"at": raised.at + later}) for later in (0.001, 0.002)]
     put(history, one, history=[*items(one), *again])
     return f"{one.run_id}: {CALL}: given to the run 3 times"
 

@@ -81,11 +81,13 @@ def test_the_chart_has_a_column_for_each_repeat_of_its_phases_the_fastest_first(
     assert "asked 10 s" in svg
     heights = [float(one.get("height", "")) for one in root.iter(f"{name}rect") if one.get("class") in ("whole",)]
     phases = [
-        float(one.get("height", ""))
+        (float(one.get("y", "")), float(one.get("height", "")))
         for one in root.iter(f"{name}rect")
         if one.get("class") in ("detect", "promote", "activate", "resume") and one.get("rx") is None
     ]
-    assert sum(phases) / heights[0] == pytest.approx(6.0 / 5.0, rel=0.01)
+    assert sum(height for _, height in phases) / heights[0] == pytest.approx(6.0 / 5.0, rel=0.01)
+    # Each phase stands on the one before.
+    assert [y for y, _ in phases[:-1]] == pytest.approx([y + height for y, height in phases[1:]], abs=0.2)
 
 
 def test_a_chart_of_nothing_is_one_without_columns() -> None:
