@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from chaos.faults.data import Diverge, MoveLeaseLeader, PauseReplay, ResetSessions, Switchover, WipeReminders
+from chaos.faults.data import (
+    Diverge,
+    LoseDatabase,
+    MoveLeaseLeader,
+    PauseReplay,
+    ResetSessions,
+    Switchover,
+    WipeReminders,
+)
 from chaos.faults.kind import FaultKind
 from chaos.faults.links import Flap, Links
 from chaos.faults.operators import ExpireCertificate, FailOverByHand, PromoteByHand, Starve, Throttle
@@ -114,6 +122,7 @@ _ALL: tuple[FaultKind, ...] = (
     Diverge(),
     ResetSessions(),
     WipeReminders(),
+    LoseDatabase(),
     MoveLeaseLeader(),
     Switchover(),
     TamperHistory(),

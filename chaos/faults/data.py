@@ -103,6 +103,22 @@ class WipeReminders:
 
 
 @dataclass(frozen=True)
+class LoseDatabase:
+    """The disk of a database is lost."""
+
+    name: str = "lose-database"
+    does: str = "Every file of the region's database is gone, and its node is down"
+    in_doubt: bool = False
+    needs: frozenset[Ability] = frozenset({"stop"})
+
+    def inject(self, target: Target, place: Place, moment: Moment) -> Struck:
+        return target.wipe_database(place)
+
+    def lift(self, target: Target, place: Place) -> None:
+        target.start(place, "patroni")
+
+
+@dataclass(frozen=True)
 class MoveLeaseLeader:
     """The lease store gets another leader."""
 

@@ -157,6 +157,10 @@ class Target(Protocol):
         """Everything that a region's scheduler remembers is gone, and it starts empty."""
         ...
 
+    def wipe_database(self, place: Place) -> Struck:
+        """Every file of a region's database is gone, and its node stays down."""
+        ...
+
     def move_lease_leader(self) -> Struck:
         """Another member leads the lease store."""
         ...

@@ -93,14 +93,21 @@ class LocalTarget:
     def wipe_reminders(self, place: Place) -> Struck:
         if not self.running(place, "scheduler"):
             raise NotInjectedError(f"no scheduler runs in region {place}: it runs where the region is active")
-        stopped = self._processes.stop(place, "scheduler")
-        data = self.manifest.regions[place].attempts_dir / "scheduler"
+        struck = self._wiped(place, "scheduler", self._processes.stop(place, "scheduler"))
+        self._processes.start(place, "scheduler")
+        return struck
+
+    def wipe_database(self, place: Place) -> Struck:
+        return self._wiped(place, "postgres", self._processes.stop(place, "patroni"))
+
+    def _wiped(self, place: Place, folder: str, stopped: Struck) -> Struck:
+        """What was stopped, without the folder in which it kept its data."""
+        data = self.manifest.regions[place].attempts_dir / folder
         had = sum(path.is_file() for path in data.rglob("*"))
-        # In one move: whoever starts the scheduler again meanwhile must not be disturbed.
-        away = data.with_name("scheduler.wiped")
+        # In one move: whoever starts it again meanwhile must not be disturbed.
+        away = data.with_name(f"{folder}.wiped")
         gone = had > 0 and data.rename(away) == away
         shutil.rmtree(away, ignore_errors=True)
-        self._processes.start(place, "scheduler")
         evidence: dict[str, JsonValue] = {"files-removed": had, "gone": gone}
         return Struck(stopped.at, evidence, stopped.proven and gone)
 

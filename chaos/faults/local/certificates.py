@@ -45,13 +45,16 @@ class Certificates:
         return replace(struck, evidence={"a-client-sees": told}, proven=EXPIRED in told)
 
     def renew(self, place: Place) -> bool:
-        """Whether the certificate had to be put back."""
+        """Whether the certificate had to be put back: not where somebody has made a new one, for a new key."""
         path, kept = self._paths(place)
         if not kept.exists():
             return False
-        self._write(path, kept.read_bytes())
+        shown = x509.load_pem_x509_certificate(path.read_bytes())
+        replaced = shown.not_valid_after_utc > datetime.datetime.now(datetime.UTC)
+        if not replaced:
+            self._write(path, kept.read_bytes())
         kept.unlink()
-        return True
+        return not replaced
 
     def demand_valid(self, place: Place) -> None:
         """Return once the API shows a certificate that clients accept. Raises NotLiftedError."""

@@ -76,6 +76,9 @@ class ToldTarget:
     def wipe_reminders(self, place: Place) -> Struck:
         return self._did("wipe", place, "scheduler")
 
+    def wipe_database(self, place: Place) -> Struck:
+        return self._did("wipe", place, "database")
+
     def move_lease_leader(self) -> Struck:
         return self._did("move", "", "")
 
@@ -127,6 +130,7 @@ SIMPLE = [
     ("freeze-region", ["freeze a everything"], ["resume a everything"]),
     ("stop-database", ["stop a patroni"], ["start a patroni"]),
     ("wipe-reminders", ["wipe a scheduler"], ["start a scheduler"]),
+    ("lose-database", ["wipe a database"], ["start a patroni"]),
     ("isolate", ["disturb ab aw ba wa cut"], ["heal"]),
     ("split", ["disturb ab ba cut"], ["heal"]),
     ("mute", ["disturb ab aw drop"], ["heal"]),
@@ -196,6 +200,7 @@ def test_a_region_that_nobody_can_tell_to_stop_is_cut_off(
         ("isolate", True),
         ("stop-sentry", True),
         ("lose-both-databases", True),
+        ("lose-database", True),
         ("kill-sentry", False),
         ("kill-workers-and-sidecars", False),
         ("switchover", False),

@@ -419,6 +419,17 @@ def test_a_store_without_reminders_is_not_proven_wiped(region: Region, target: L
     assert not target.wipe_reminders("a").proven
 
 
+def test_a_database_is_lost_while_its_node_is_down_and_stays_down(region: Region, target: LocalTarget) -> None:
+    region.put("postgres", 1, "postgres")
+    files = region.place.regions["a"].attempts_dir / "postgres"
+    files.mkdir(parents=True)
+    (files / "PG_VERSION").write_text("15")
+    struck = target.wipe_database("a")
+    assert region.asked == ["PATCH /process/stop/postgres"]
+    assert (struck.evidence, struck.proven, struck.until) == ({"files-removed": 1, "gone": True}, True, None)
+    assert list(files.parent.glob("postgres*")) == []
+
+
 @pytest.fixture
 def moves(region: Region, monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], LocalTarget]:
     """Faults on a deployment whose switchover ends as a test says."""
