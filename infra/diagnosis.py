@@ -6,9 +6,10 @@ does, no link is disturbed and no run is stuck.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from infra.restart import runs_only_where_active
 from infra.status import DeploymentStatus, RegionStatus, SiteStatus
 
 __all__ = ["Problem", "problems"]
@@ -54,19 +55,23 @@ def _sites(status: DeploymentStatus) -> Iterator[Problem]:
         if not site.answers:
             yield Problem(f"{site.name} does not run: its supervisor gives {site.error}", f"`{REPAIR}`")
             continue
-        down = [
-            f"{process.name} ({process.state.lower()})"
-            for process in site.processes
-            if not process.running and not _rests(status, site, process.name)
-        ]
+        down = [one for one in site.processes if not one.running and not _rests(status, site, one.name)]
         if down:
-            yield Problem(f"{site.name}: {', '.join(down)} does not run", f"`{REPAIR}`")
+            told = ", ".join(f"{process.name} ({process.state.lower()})" for process in down)
+            yield Problem(f"{site.name}: {told} does not run", f"`{_mended(site, [one.name for one in down])}`")
+
+
+def _mended(site: SiteStatus, down: Sequence[str]) -> str:
+    """What starts them: `up` looks only at what runs in every region."""
+    if all(map(runs_only_where_active, down)):
+        return f"holdfast restart {site.name.removeprefix('region-')} {' '.join(down)}"
+    return REPAIR
 
 
 def _rests(status: DeploymentStatus, site: SiteStatus, process: str) -> bool:
     """Whether a process is meant to be stopped: only an active region runs Dapr's scheduler and sidecars."""
     active = f"region-{status.active}" == site.name
-    return not active and (process == "scheduler" or process.startswith("daprd"))
+    return not active and runs_only_where_active(process)
 
 
 def _replication(status: DeploymentStatus) -> Iterator[Problem]:

@@ -21,6 +21,7 @@ COMMANDS = {
     "verify": ("holdfast.histories:verify", "Check the signatures of an exported history."),
     "replay": ("holdfast.histories:replay", "Prove that the code does what an exported history says."),
     "switchover": ("holdfast.deploy:switchover", "Move the active role to the other region, as planned."),
+    "restart": ("holdfast.restart:restart", "Restart processes of one region, one after the other."),
     "drill": ("holdfast.drill:drill", "Prove a failover: inject a fault, wait, judge, report."),
     "chaos": ("holdfast.chaos:chaos", "List and run the catalogue of chaos experiments."),
     "report": ("holdfast.report:report", "Judge again, sum up and compare the reports of drills."),

@@ -119,6 +119,12 @@ def test_two_active_regions_are_a_problem_and_none_is_called_the_active_one(door
     assert "regions a and b both say that they are active" in wrong(doors)
 
 
+def test_what_up_does_not_look_at_is_restarted_by_name(doors: ToldDoors, supervisors: Supervisors) -> None:
+    supervisors.stopped |= {("region-a", "daprd-1"), ("region-a", "scheduler")}
+
+    assert "`holdfast restart a daprd-1 scheduler`" in wrong(doors)
+
+
 def test_a_process_that_does_not_run_is_named(doors: ToldDoors, supervisors: Supervisors) -> None:
     supervisors.stopped |= {("region-a", "daprd-1"), ("witness", "main")}
     said = wrong(doors)
