@@ -22,7 +22,7 @@ COMMANDS = {
     "replay": ("holdfast.histories:replay", "Prove that the code does what an exported history says."),
     "switchover": ("holdfast.deploy:switchover", "Move the active role to the other region, as planned."),
     "restart": ("holdfast.restart:restart", "Restart processes of one region, one after the other."),
-    "drill": ("holdfast.drill:drill", "Prove a failover: inject a fault, wait, judge, report."),
+    "drill": ("holdfast.drills:drills", "Prove a failover, drill a runbook, or hold a game day."),
     "chaos": ("holdfast.chaos:chaos", "List and run the catalogue of chaos experiments."),
     "report": ("holdfast.report:report", "Judge again, sum up and compare the reports of drills."),
     "down": ("holdfast.deploy:down", "Destroy the deployment and leave nothing behind."),
