@@ -27,11 +27,13 @@ Examples:
   holdfast drill runbook --list
   holdfast drill runbook region-loss
   holdfast drill runbook region-evacuation --repeat 2   there and back
+  holdfast drill runbook --all                          every page that can be drilled
 \b
 It uses the running deployment, or brings one up and removes it afterwards. Times go to runbooks/RESULTS.md.
 Exit codes: 0 every step did what the page says and all checks hold, 1 not so, 2 unknown or not possible."""
 )
-@click.argument("name", required=False)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
+@click.option("--all", "everything", is_flag=True, help="Every runbook that can be drilled.")
 @click.option("--list", "list_", is_flag=True, help="Show every runbook, and which can be drilled here.")
 @click.option("--runs", default=24, show_default=True, type=click.IntRange(1, 500), help="Runs started at once.")
 @click.option("--repeat", default=1, show_default=True, type=click.IntRange(1, 1000), help="Do it so many times.")
@@ -45,7 +47,8 @@ Exit codes: 0 every step did what the page says and all checks hold, 1 not so, 2
 @deployment_options
 @as_json
 def runbook(
-    name: str | None,
+    names: tuple[str, ...],
+    everything: bool,
     list_: bool,
     runs: int,
     repeat: int,
@@ -55,7 +58,7 @@ def runbook(
     state: Path | None,
     json_: bool,
 ) -> None:
-    """Make the situation that runbook NAME is about, under load, and do what the page says, step by step."""
+    """Make the situation that each runbook NAME is about, under load, and do what the page says, step by step."""
     from chaos.drill import Drill
     from chaos.faults import NotLiftedError
     from chaos.report import PAGE
@@ -68,26 +71,28 @@ def runbook(
         if list_:
             _list(runbooks(), kept, json_)
             return
-        if name is None:
-            refuse(UNCHECKED, "name a runbook; `holdfast drill runbook --list` shows them", json_=json_)
-        page = runbook_named(name)
+        pages = (
+            [one for one in runbooks() if one.not_drilled is None] if everything else list(map(runbook_named, names))
+        )
     except (KeyError, Malformed) as error:
         refuse(UNCHECKED, str(error.args[0]), json_=json_)
-    if page.not_drilled is not None:
-        refuse(UNCHECKED, f"{name} can't be drilled: {page.not_drilled}", json_=json_)
+    if not pages:
+        refuse(UNCHECKED, "name a runbook, or --all; `holdfast drill runbook --list` shows them", json_=json_)
+    for page in pages:
+        if page.not_drilled is not None:
+            refuse(UNCHECKED, f"{page.name} can't be drilled: {page.not_drilled}", json_=json_)
     console = Console(stderr=json_)
     verdicts: list[Verdict] = []
     measured: list[Result] = []
     folders: list[Path] = []
+
+    def say(line: str) -> None:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+
     try:
         with fails_as(json_), Drill(stack, state, {}, None, keep, console) as prepared:
-            for number in range(repeat):
-                if repeat > 1:
-                    console.rule(f"{name} {number + 1} of {repeat}")
-
-                def say(line: str) -> None:
-                    console.print(line, highlight=False, markup=False, soft_wrap=True)
-
+            for number, page in enumerate(pages * repeat, 1):
+                console.rule(f"{page.name}: {number} of {len(pages) * repeat}")
                 verdict, folder, result = drilled(prepared, page, runs, say, kept)
                 verdicts.append(verdict)
                 measured.append(result)

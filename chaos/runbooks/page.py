@@ -15,7 +15,7 @@ is a heading with its number, and has one block of commands and a paragraph that
 
 Each line below a command must be seen in what it prints, in this order; `...` stands for anything, and white space
 does not count. `[1]` is the exit code, which is 0 where none is shown. `$ACTIVE` and `$STANDBY` are the regions that
-were so when all was well. The comment behind a command says how long it may take (30 s where it does not), that it is
+were so when all was well. The comment behind a command says how long it may take (60 s where it does not), that it is
 given again until it says what is expected (`repeat`), and that it strikes at runs under way (`disturbs runs`). What an
 abort `says` ends the runbook at once. A block ```` ```drill ```` with the word `lift` is where the world mends itself
 in a drill, such as a network.
@@ -39,7 +39,7 @@ __all__ = ["FOLDER", "Command", "Malformed", "Runbook", "Step", "Trouble", "read
 FOLDER = project_root() / "runbooks"
 OTHER_PAGES = frozenset({"README", "RESULTS"})
 SECTIONS = ("Symptom", "Decision", "Steps", "Verification")
-SECONDS = 30.0
+SECONDS = 60.0
 ABORT = "**Abort if**"
 
 _HEADING = re.compile(r"(#{1,3}) (.+)")

@@ -20,7 +20,7 @@ from chaos.faults import NotLiftedError
 from chaos.recovery import Recovery
 from chaos.report import Verdict
 from chaos.runbooks import results
-from chaos.runbooks.page import Malformed, Runbook
+from chaos.runbooks.page import Malformed, Runbook, runbooks
 from chaos.verdict import Answer, CheckResult
 
 pytestmark = pytest.mark.unit
@@ -80,8 +80,13 @@ def test_a_runbook_is_drilled_and_measured(told: type[ToldDrill], tmp_path: Path
     assert result.exit_code == 0, result.output
     assert told.did == ["prepare local True", "region-loss 30", "region-loss 30", "leave"]
     assert "Region loss: region a was active" in result.output
-    assert "region-loss 2 of 2" in result.output
+    assert "region-loss: 2 of 2" in result.output
     assert len(results.load(tmp_path)) == 1
+
+
+def test_every_runbook_that_can_be_drilled_is(told: type[ToldDrill], tmp_path: Path) -> None:
+    assert run("runbook", "--all", "--results", str(tmp_path)).exit_code == 0
+    assert [one.split()[0] for one in told.did[1:-1]] == [page.name for page in runbooks() if not page.not_drilled]
 
 
 @pytest.mark.parametrize(("answers", "code"), [(["valid", "invalid"], 1), (["unknown", "valid"], 2)])
