@@ -34,7 +34,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from infra.state import project_root
 
-__all__ = ["FOLDER", "Command", "Malformed", "Runbook", "Step", "Trouble", "read", "runbook_named", "runbooks"]
+__all__ = [
+    "FOLDER",
+    "Command",
+    "Malformed",
+    "Runbook",
+    "Step",
+    "Trouble",
+    "pages_in",
+    "read",
+    "runbook_named",
+    "runbooks",
+]
 
 FOLDER = project_root() / "runbooks"
 OTHER_PAGES = frozenset({"README", "RESULTS"})
@@ -132,14 +143,19 @@ class _Section:
         return "\n".join(line for _, line in self.body).strip()
 
 
+def pages_in(folder: Path = FOLDER) -> dict[str, Path]:
+    """The files that are runbooks, by name."""
+    return {path.stem: path for path in sorted(folder.glob("*.md")) if path.stem not in OTHER_PAGES}
+
+
 def runbooks(folder: Path = FOLDER) -> list[Runbook]:
     """Every page of the folder, by name. Raises Malformed."""
-    return [read(path) for path in sorted(folder.glob("*.md")) if path.stem not in OTHER_PAGES]
+    return list(map(read, pages_in(folder).values()))
 
 
 def runbook_named(name: str, folder: Path = FOLDER) -> Runbook:
     """The page of that name. Raises KeyError, which names what there is, and Malformed."""
-    pages = {path.stem: path for path in sorted(folder.glob("*.md")) if path.stem not in OTHER_PAGES}
+    pages = pages_in(folder)
     if name not in pages:
         raise KeyError(f"there is no runbook {name!r}; there are {', '.join(pages)}")
     return read(pages[name])

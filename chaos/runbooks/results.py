@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from chaos.history import History
-from chaos.runbooks.page import FOLDER
+from chaos.runbooks.page import FOLDER, pages_in
 from chaos.verdict import Answer
 
 __all__ = ["RESULTS", "TABLE", "Result", "StepTaken", "load", "render", "save", "without_service"]
@@ -78,7 +78,7 @@ def save(result: Result, folder: Path = FOLDER) -> Path:
     kept.parent.mkdir(parents=True, exist_ok=True)
     kept.write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
     table = folder / TABLE
-    table.write_text(render(load(folder)), encoding="utf-8")
+    table.write_text(render(load(folder), pages_in(folder)), encoding="utf-8")
     return table
 
 
@@ -93,8 +93,8 @@ def load(folder: Path = FOLDER) -> list[Result]:
     return found
 
 
-def render(results: Sequence[Result]) -> str:
-    """The table, of nothing but these results."""
+def render(results: Sequence[Result], pages: Iterable[str] = ()) -> str:
+    """The table, of nothing but these results; of `pages` it tells which have none."""
     lines = ["| runbook | from | verdict | RTO | no service | procedure | steps, last the verification | on |"]
     lines.append("|---|---|---|---|---|---|---|---|")
     for one in sorted(results, key=lambda result: (result.runbook, result.active)):
@@ -110,6 +110,9 @@ def render(results: Sequence[Result]) -> str:
             one.at[:10],
         ]
         lines.append(f"| {' | '.join(cells)} |")
+    missing = sorted(set(pages) - {one.runbook for one in results})
+    if missing:
+        lines += ["", f"Not drilled yet: {', '.join(f'[{name}]({name}.md)' for name in missing)}."]
     return _HEAD + "\n".join(lines) + "\n"
 
 

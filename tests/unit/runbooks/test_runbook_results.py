@@ -49,6 +49,12 @@ def test_a_row_tells_times_and_what_failed() -> None:
     ]
 
 
+def test_pages_without_a_result_are_told() -> None:
+    told = render([result()], ["witness-loss", "region-loss", "failback"]).splitlines()[-1]
+    assert told == "Not drilled yet: [failback](failback.md), [witness-loss](witness-loss.md)."
+    assert "Not drilled" not in render([result()], ["region-loss"])
+
+
 def test_a_file_that_is_no_result_is_named(tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "flood.json").write_text("{}")
