@@ -1,4 +1,4 @@
-"""A runbook is followed to the letter on a real deployment; a game day is won by who knows the next command."""
+"""A runbook is followed to the letter on a real deployment, and does there what its page says."""
 
 from __future__ import annotations
 
