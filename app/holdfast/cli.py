@@ -23,6 +23,7 @@ COMMANDS = {
     "switchover": ("holdfast.deploy:switchover", "Move the active role to the other region, as planned."),
     "drill": ("holdfast.drill:drill", "Prove a failover: inject a fault, wait, judge, report."),
     "chaos": ("holdfast.chaos:chaos", "List and run the catalogue of chaos experiments."),
+    "load": ("holdfast.load:load", "Put load on a deployment, judge it by the objectives, find its capacity."),
     "report": ("holdfast.report:report", "Judge again, sum up and compare the reports of drills."),
     "down": ("holdfast.deploy:down", "Destroy the deployment and leave nothing behind."),
 }
