@@ -1,7 +1,8 @@
 """Prometheus's rules for the objectives: how fast each error budget is spent, and an alert where it is too fast.
 
-`python -m loadtests.traffic.alerts` writes them to `loadtests/slo-alerts.yaml`; `--check` only says whether that
-file is what slo.yaml demands. Exit codes: 0 it is, 1 it is not, 2 slo.yaml was refused.
+`python -m loadtests.traffic.alerts` writes them to `dashboards/rules/slo.yaml`, from where the deployment's Prometheus
+takes its rules; `--check` only says whether that file is what slo.yaml demands. Exit codes: 0 it is, 1 it is not,
+2 slo.yaml was refused.
 """
 
 from __future__ import annotations
@@ -14,13 +15,14 @@ from dataclasses import dataclass
 import yaml
 from pydantic import JsonValue
 
+from infra.state import project_root
 from loadtests.traffic.objectives import OBJECTIVES, SLO, BurnRate, Latency, ObjectiveName, Slo, SloError, read_slo
 
 __all__ = ["ALERTS", "INDICATORS", "Indicator", "rules", "rules_of"]
 
-ALERTS = SLO.with_name("slo-alerts.yaml")
+ALERTS = project_root() / "dashboards" / "rules" / "slo.yaml"
 RECORD = "holdfast:slo_errors:ratio"
-_HEADER = "# Made of slo.yaml by `python -m loadtests.traffic.alerts`; change that, and make this anew.\n"
+_HEADER = "# Made of loadtests/slo.yaml by `python -m loadtests.traffic.alerts`; change that, and make this anew.\n"
 _START = 'method="POST",route="/v1/runs"'
 
 
@@ -38,7 +40,10 @@ class Indicator:
         """The share of bad ones over a window."""
         if self.bad is not None:
             bad = f"{self.metric}{{{_joined(self.labels, self.bad)}}}"
-            return f"sum(rate({bad}[{window}])) / sum(rate({self.metric}{_braced(self.labels)}[{window}]))"
+            # Where nothing was bad there is no series of it.
+            return (
+                f"(sum(rate({bad}[{window}])) or vector(0)) / sum(rate({self.metric}{_braced(self.labels)}[{window}]))"
+            )
         bound = f'le="{float(within or 0)}"'
         good = f"{self.metric}_bucket{{{_joined(self.labels, bound)}}}"
         return f"1 - sum(rate({good}[{window}])) / sum(rate({self.metric}_count{_braced(self.labels)}[{window}]))"
@@ -46,11 +51,11 @@ class Indicator:
 
 INDICATORS: dict[ObjectiveName, Indicator] = {
     "start_availability": Indicator(
-        "holdfast_http_requests_total", _START, "starts are refused or fail", bad='status=~"5..|429"'
+        "holdfast_http_requests_total", _START, "Starts are refused or fail", bad='status=~"5..|429"'
     ),
-    "start_latency": Indicator("holdfast_http_request_seconds", _START, "starts are acknowledged late"),
-    "completion_latency": Indicator("holdfast_run_seconds", "", "runs end late"),
-    "freshness": Indicator("holdfast_run_closing_seconds", "", "the list of runs is behind"),
+    "start_latency": Indicator("holdfast_http_request_seconds", _START, "Starts are acknowledged late"),
+    "completion_latency": Indicator("holdfast_run_seconds", "", "Runs end late"),
+    "freshness": Indicator("holdfast_run_closing_seconds", "", "The list of runs is behind"),
 }
 """What each objective is measured by in Prometheus. A latency's limit must be a bound of its histogram."""
 
@@ -68,8 +73,8 @@ def rules_of(slo: Slo) -> dict[str, JsonValue]:
     alerts: list[JsonValue] = [_alert(slo, name, rate) for name in OBJECTIVES for rate in slo.burn_rates]
     return {
         "groups": [
-            {"name": "holdfast-slo-errors", "rules": recorded},
-            {"name": "holdfast-slo-burn-rates", "rules": alerts},
+            {"name": "slo-errors", "rules": recorded},
+            {"name": "slo-burn-rates", "rules": alerts},
         ]
     }
 
@@ -91,14 +96,14 @@ def _alert(slo: Slo, name: ObjectiveName, rate: BurnRate) -> dict[str, JsonValue
     title = "".join(part.capitalize() for part in name.split("_"))
     what = INDICATORS[name].what
     return {
-        "alert": f"Holdfast{title}Burns",
+        "alert": f"{title}Burns{rate.long}",
         "expr": " and ".join(over),
         "labels": {"severity": rate.severity, "objective": name, "window": rate.long},
         "annotations": {
-            "summary": f"Too many {what}: the error budget is spent {rate.factor:g} times as fast as it may be",
+            "summary": f"{what}: the error budget is spent {rate.factor:g} times as fast as it may be",
             "description": f"{{{{ $value | humanizePercentage }}}} over {rate.long}, and still over {rate.short}. "
             f"The objective is {objective.target:g} %.",
-            "runbook": "runbooks/capacity-exhaustion.md",
+            "runbook_url": "runbooks/capacity.md",
         },
     }
 
@@ -122,6 +127,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     if not options.check:
+        ALERTS.parent.mkdir(parents=True, exist_ok=True)
         ALERTS.write_text(wanted, encoding="utf-8")
     elif not ALERTS.exists() or ALERTS.read_text(encoding="utf-8") != wanted:
         print(f"{ALERTS} is not what {SLO.name} demands: `python -m loadtests.traffic.alerts` writes it anew")
