@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 import time
 from argparse import ArgumentParser
 from pathlib import Path
@@ -134,6 +135,7 @@ def add_options(parser: ArgumentParser) -> None:
     shapes = "; ".join(f"{name}: {shape.what}" for name, shape in SHAPES.items())
     parser.add_argument("--shape", choices=list(SHAPES), default="steady", help=shapes)
     parser.add_argument("--book", default="", metavar="FILE", help="append each entry to FILE, as a line of JSON")
+    parser.add_argument("--owner", type=int, default=0, metavar="PID", help="end when this parent process has")
     parser.add_argument("--prefix", default="", metavar="TEXT", help="how the runs' ids begin [default: by the time]")
 
 
@@ -141,6 +143,22 @@ def add_options(parser: ArgumentParser) -> None:
 def show_host(environment: Environment, **_: Any) -> None:
     """Show where the load goes, and refuse where there is no deployment."""
     environment.host = ", ".join(region.api for region in _manifest().regions.values())
+
+
+@events.init.add_listener
+def end_with_owner(environment: Environment, **_: Any) -> None:
+    """Don't outlive whoever started this, however that ended."""
+    owner = environment.parsed_options.owner if environment.parsed_options else 0
+
+    def watch() -> None:
+        while os.getppid() == owner:
+            time.sleep(1)
+        Load.quitting = True
+        if environment.runner is not None:
+            environment.runner.quit()
+
+    if owner:
+        threading.Thread(target=watch, name="owner", daemon=True).start()
 
 
 @events.test_start.add_listener

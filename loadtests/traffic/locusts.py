@@ -73,7 +73,7 @@ def run_load(load: Load, folder: Path, stack: str, state: Path, on_entries: OnEn
     folder.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), "--headless", "--only-summary"]
     command += ["--exit-code-on-error", "0", "--shape", load.shape, "-u", str(customers_for(load.rate))]
-    command += ["--run-time", f"{load.whole_seconds}s", "--book", str(folder / BOOK)]
+    command += ["--run-time", f"{load.whole_seconds}s", "--book", str(folder / BOOK), "--owner", str(os.getpid())]
     environment = os.environ | {"HOLDFAST_STATE": str(state), "HOLDFAST_STACK": stack}
     tail = Tail(folder / BOOK)
     deadline = time.monotonic() + load.whole_seconds + GIVE_UP_SECONDS + BESIDES_SECONDS

@@ -180,6 +180,22 @@ def test_locust_does_not_outlive_an_interrupt(world: World) -> None:
     assert time.monotonic() - began < 30
 
 
+def test_locust_does_not_outlive_its_owner(world: World) -> None:
+    program = (
+        "import sys; from pathlib import Path; from loadtests.traffic.locusts import Load, run_load;"
+        "place = Path(sys.argv[1]);"
+        "run_load(Load('steady', 3.0, 600.0, 0.0), place / 'load', 'local', place, lambda *_: None)"
+    )
+    owner = subprocess.Popen([sys.executable, "-c", program, str(world.state)], cwd=project_root())
+    until("runs", lambda: len(world.started) > 3, 60)
+    kill(owner)
+
+    def ended() -> bool:
+        return "Shutting down" in (world.state / "load" / "locust.log").read_text()
+
+    until("Locust's end", ended, 30)
+
+
 def test_a_load_that_takes_too_long_is_ended(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(locusts, "BESIDES_SECONDS", -locusts.GIVE_UP_SECONDS - 4)
     with pytest.raises(NotLoadedError, match="had not ended"):

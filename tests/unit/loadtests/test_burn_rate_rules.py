@@ -72,7 +72,8 @@ def test_an_alert_needs_both_windows_and_its_share_of_the_budget(slo: Slo) -> No
 def test_a_counter_s_bad_answers_and_a_histogram_s_slow_ones_are_errors(slo: Slo) -> None:
     expressions = {one["labels"]["objective"]: one["expr"] for one in of(slo, 0) if one["record"].endswith("rate5m")}
     assert expressions["start_availability"] == (
-        '(sum(rate(holdfast_http_requests_total{method="POST",route="/v1/runs",status=~"5..|429"}[5m])) or vector(0)) / '
+        '(sum(rate(holdfast_http_requests_total{method="POST",route="/v1/runs",status=~"5..|429"}[5m]))'
+        " or vector(0)) / "
         'sum(rate(holdfast_http_requests_total{method="POST",route="/v1/runs"}[5m]))'
     )
     assert expressions["start_latency"] == (
