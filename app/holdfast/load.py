@@ -136,6 +136,8 @@ def capacity(
 
     for rate in (first, most):
         _demand_rate(rate, json_)
+    if first > most:
+        refuse(UNCHECKED, f"--from {first:g} is above --to {most:g}: no rate lies between", json_=json_)
     slo, console = _objectives(slo_file, json_), Console(stderr=True)
     folder = state_directory(state) / LOADS / f"{_now()}-capacity"
     found = Capacity(machine=machine(), measured_at=time.time(), seconds=seconds, warm_up=warm_up, steps=[])

@@ -97,7 +97,7 @@ def chart(wanted: Chart) -> Plot:
         wanted.note,
         wanted.across,
         _spaced(drawn),
-        [(place_x(x), f"{x:g}") for x in _steps(most_x)],
+        [(place_x(x), f"{x:g}") for x in (_steps(most_x) if drawn else [])],
         [(place_y(y), f"{y:g}{wanted.unit}") for y in ticks],
         [(place_y(y), text) for y, text in wanted.limits],
     )

@@ -103,10 +103,10 @@ def _course(loaded: Loaded, objectives: Objectives) -> list[Chart]:
     began = loaded.since - loaded.load.warm_up
     width = loaded.load.whole_seconds / SLICES
 
-    def sliced(name: str, moment: Callable[[Entry], float]) -> list[tuple[float, list[Entry]]]:
+    def sliced(name: str, moment: Callable[[Entry], float], failed: bool = False) -> list[tuple[float, list[Entry]]]:
         slices: dict[int, list[Entry]] = {}
         for entry in loaded.entries:
-            if entry.name == name and entry.error is None:
+            if entry.name == name and (entry.error is not None) is failed:
                 slices.setdefault(int((moment(entry) - began) / width), []).append(entry)
         return [((number + 0.5) * width, slices[number]) for number in sorted(slices) if number >= 0]
 
@@ -126,10 +126,19 @@ def _course(loaded: Loaded, objectives: Objectives) -> list[Chart]:
     over = "seconds since the load began"
     begun, ended = sliced("start", lambda entry: entry.at), sliced("complete", lambda entry: entry.at + entry.seconds)
     rates = [rate("started", "low", begun), rate("ended", "high", ended)]
+    wrong = [
+        rate(label, style, sliced(name, lambda entry: entry.at + entry.seconds, failed=True))
+        for name, label, style in (
+            ("retry", "retried", "middle"),
+            ("start", "not started", "bad"),
+            ("complete", "failed", "high"),
+        )
+    ]
     return [
         Chart("Runs a second", f"in parts of {width:.1f} s", over, rates),
         _latency("Start", over, latencies("start"), objectives.start_latency),
         _latency("Completion", over, latencies("complete"), objectives.completion_latency),
+        Chart("Went wrong, a second", f"in parts of {width:.1f} s", over, wrong),
     ]
 
 

@@ -123,6 +123,7 @@ def test_errors_are_shown_by_kind(locust: Locusts, state: Path) -> None:
         (("run", "wave"), "there is no shape 'wave'; there are steady, ramp, burst, herd"),
         (("run", "--rate", "0.25"), "0.25 runs a second is no rate"),
         (("capacity", "--from", "0"), "0 runs a second is no rate"),
+        (("capacity", "--from", "4", "--to", "2"), "--from 4 is above --to 2"),
         (("run", "--rate", "nan"), "no rate"),
         (("run", "--rate", "inf"), "no rate"),
     ],

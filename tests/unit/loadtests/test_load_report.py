@@ -28,6 +28,7 @@ def load(rate: float, slow: bool = False) -> tuple[Loaded, Results]:
         entries.append(Entry(name="start", at=at, seconds=2.0 if slow else 0.05 + number / 1000))
         entries.append(Entry(name="complete", at=at + 0.1, seconds=1.5))
         entries.append(Entry(name="freshness", at=at, seconds=0.0))
+    entries.append(Entry(name="retry", at=6, seconds=0.1, error="503"))
     entries.append(Entry(name="approve", at=6, seconds=0.2, error="<b>503</b>"))
     made = Loaded(Load("steady", rate, 15, 5), 5, 20, 1.5, entries)
     return made, results_of(made, OBJECTIVES)
@@ -55,6 +56,7 @@ def test_a_load_s_page_has_its_objectives_figures_and_errors(tmp_path: Path) -> 
     assert ["start", "30", "0", "74 ms", "88 ms", "89 ms", "89 ms"] in found
     assert ["approve", "<b>503</b>", "1"] in found
     assert "Every objective holds" in page
+    assert "<title>6 s: 1.50 retried a second</title>" in page
     assert Results.model_validate_json((tmp_path / "new" / DATA).read_bytes()).of("start").ok == 30
 
 
@@ -117,7 +119,7 @@ def test_everything_that_is_drawn_lies_within_its_chart(values: list[float], log
 
 def test_a_chart_without_points_can_be_drawn() -> None:
     drawn = chart(Chart("t", "n", "x", [Line("p50", "low", [])]))
-    assert drawn.lines == []
+    assert drawn.lines == drawn.across == []
     assert drawn.up
 
 
