@@ -13,7 +13,7 @@ from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 from pydantic_ai.durable_exec import durable_unit_scope
 
@@ -191,17 +191,16 @@ class OperationHost:
         self._tell(operation, "started")
         outcome: Literal["ok", "error"] = "error"
         remarks: Remarks = {}
+        answer: Envelope = {}
         try:
             with durable_unit_scope(), operation_scope(operation), continued(trace) as remarks:
                 value = await body()
-                answer: Envelope = (
-                    {"ok": value.value, "usage": value.usage} if isinstance(value, Spent) else {"ok": value}
-                )
+                answer = {"ok": value.value, "usage": value.usage} if isinstance(value, Spent) else {"ok": value}
             outcome = "ok"
         except Exception as error:
             answer = error_answer(error)
         finally:
-            self._tell(operation, "ended", outcome=outcome)
+            self._tell(operation, "ended", outcome=outcome, response=answer.get("ok"))
         return answer | {"span": remarks} if remarks else answer
 
     def _remember(self, key: _Key, done: Future[Envelope]) -> None:
@@ -220,9 +219,11 @@ class OperationHost:
         *,
         outcome: Literal["ok", "error"] | None = None,
         joined: bool = False,
+        response: object = None,
     ) -> None:
         if self._on_attempt is None:
             return
+        model, tokens = _spent(response) if operation.kind == "model" else (None, None)
         attempt = Attempt(
             phase=phase,
             run_id=operation.run_id,
@@ -234,7 +235,19 @@ class OperationHost:
             attempt=operation.attempt,
             at=time.time(),
         )
-        self._on_attempt(replace(attempt, outcome=outcome, joined=joined))
+        self._on_attempt(replace(attempt, outcome=outcome, joined=joined, model=model, tokens=tokens))
+
+
+def _spent(response: object) -> tuple[str | None, tuple[int, int] | None]:
+    """Which model a response on the wire is from, and its tokens: in, out."""
+    if not isinstance(response, dict):
+        return None, None
+    wire = cast("dict[str, Any]", response)
+    usage = wire.get("usage")
+    if not isinstance(usage, dict):
+        return wire.get("model_name"), None
+    spent = cast("dict[str, Any]", usage)
+    return wire.get("model_name"), (spent.get("input_tokens") or 0, spent.get("output_tokens") or 0)
 
 
 class OperationCancelledError(Exception):

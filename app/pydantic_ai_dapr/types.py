@@ -133,7 +133,8 @@ class Operation:
 class Attempt:
     """One real execution of an operation's body has started or ended. `at` is in Unix seconds.
 
-    `joined` says that a second delivery of the same operation was answered by an execution that was running.
+    `joined` says that a second delivery of the same operation was answered by an execution that was running. Of a
+    model request that has ended well, `model` answered, and `tokens` went in and came out.
     """
 
     phase: Literal["started", "ended"]
@@ -147,6 +148,8 @@ class Attempt:
     at: float
     outcome: Literal["ok", "error"] | None = None
     joined: bool = False
+    model: str | None = None
+    tokens: tuple[int, int] | None = None
 
 
 Positive = Annotated[int, Field(ge=1)]

@@ -10,33 +10,38 @@ from contextlib import asynccontextmanager
 
 import httpx
 from fastapi import FastAPI
+from pydantic import JsonValue
 from pydantic_ai_dapr.client import AgentRunClient
 from run_index import Epochs, RunIndex
+from run_index.database import Database
 from service.hosting import load_hosted
-from serving import configuration_of, read_secret, serve
-from serving.server import log_to_stderr
+from serving import configuration_of, log_to_stderr, process_registry, read_secret, serve
 
 from region_agent.activation import RegionProcesses
 from region_agent.agent import RegionAgent
 from region_agent.config import AgentConfig
 from region_agent.etcd import LeaseStore
-from region_agent.events import EventLog
+from region_agent.events import EventLog, Hearer, nobody
+from region_agent.meters import EventMeters
+from region_agent.metrics import Neighbours, StatusCollector, add_metrics
 from region_agent.pairs import Pairs
 from region_agent.peer import PeerWatch
 from region_agent.rejoin import Rejoin
 from region_agent.reminders import Reminders
 from region_agent.role import RoleFile
-from region_agent.status import build_app
+from region_agent.status import build_app, status_of
 from region_agent.supervisor import Supervisor
 from region_agent.sweep import Sweeper
 
 LOCAL_SECONDS, LINK_SECONDS, LEASE_SECONDS = 1.0, 0.5, 1.0
+DATABASE_SECONDS, NEIGHBOUR_SECONDS = 2.0, 2.0
+"""For metrics: less than a scrape takes at most."""
 
 
-def build_agent(config: AgentConfig) -> RegionAgent:
-    """The agent with its connections."""
+def build_agent(config: AgentConfig, hearer: Hearer = nobody) -> RegionAgent:
+    """The agent with its connections; its events are told to `hearer`."""
     context = config.tls.client_context()
-    events, role_file = EventLog(config.events_file), RoleFile(config.role_file, config.region)
+    events, role_file = EventLog(config.events_file, hearer), RoleFile(config.role_file, config.region)
     dapr_token = read_secret(config.dapr_token_file)
     index = RunIndex(read_secret(config.database_dsn_file))
     name = load_hosted(config.agent).name
@@ -71,9 +76,10 @@ def build_agent(config: AgentConfig) -> RegionAgent:
 
 def main(arguments: list[str]) -> int:
     """Follow the database and serve until told to stop."""
-    log_to_stderr()
     config = configuration_of(AgentConfig, "region_agent", arguments)
-    agent = build_agent(config)
+    registry = process_registry()
+    agent = build_agent(config, EventMeters(registry))
+    log_to_stderr(lambda: told(agent))
 
     @asynccontextmanager
     async def following(_: FastAPI) -> AsyncGenerator[None]:
@@ -86,9 +92,22 @@ def main(arguments: list[str]) -> int:
             task.cancel()
         await agent.close()
 
-    operator = read_secret(config.operator_token_file) if config.operator_token_file else None
-    serve(build_app(agent, read_secret(config.token_file), following, operator), config.listen, config.tls)
+    operator, scraper = (
+        read_secret(path) if path else None for path in (config.operator_token_file, config.metrics_token_file)
+    )
+    app = build_app(agent, read_secret(config.token_file), following, operator, scraper)
+    registry.register(StatusCollector(lambda: status_of(agent), config.tls.cert))  # pyright: ignore[reportArgumentType]
+    database = Database(read_secret(config.database_dsn_file), timeout=DATABASE_SECONDS, max_connections=1)
+    client = httpx.AsyncClient(timeout=NEIGHBOUR_SECONDS, trust_env=False)
+    add_metrics(app, registry, database, Neighbours(config.neighbours, client, read_secret(config.dapr_token_file)))
+    serve(app, config.listen, config.tls)
     return 0
+
+
+def told(agent: RegionAgent) -> dict[str, JsonValue]:
+    """What the agent says in each line of its log."""
+    role = agent.role
+    return {"region": agent.config.region, "role": role.role if role else None, "epoch": role.epoch if role else None}
 
 
 if __name__ == "__main__":

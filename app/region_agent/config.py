@@ -28,6 +28,14 @@ class SchedulerProcess(ConfigurationFile):
     health_port: int
 
 
+class Neighbour(ConfigurationFile):
+    """A process of the region that tells metrics on the loopback interface; some only to holders of Dapr's token."""
+
+    process: str
+    port: int
+    takes_token: bool = False
+
+
 class EarlyReleaseConfig(ConfigurationFile):
     """Whether, and after how much agreed silence, a lost region's lease is released ahead of its TTL."""
 
@@ -38,7 +46,8 @@ class EarlyReleaseConfig(ConfigurationFile):
 class AgentConfig(ConfigurationFile):
     """One region agent. Addresses of the other region and the witness are WAN links.
 
-    Whoever holds the operator's token may ask for a switchover; without one nobody may.
+    Whoever holds the operator's token may ask for a switchover; without one nobody may. Metrics are told to whoever
+    holds their own token, or the agent's.
     """
 
     region: str
@@ -47,6 +56,7 @@ class AgentConfig(ConfigurationFile):
     tls: Tls
     token_file: Path
     operator_token_file: Path | None = None
+    metrics_token_file: Path | None = None
     patroni: str
     peer_patroni: str
     patroni_scope: str
@@ -59,6 +69,7 @@ class AgentConfig(ConfigurationFile):
     sidecars: list[SidecarProcess]
     scheduler: SchedulerProcess
     dapr_token_file: Path
+    neighbours: tuple[Neighbour, ...] = ()
     agent: str
     role_file: Path
     events_file: Path

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -12,14 +13,27 @@ from pydantic import JsonValue
 log = logging.getLogger(__name__)
 
 
-class EventLog:
-    """Appends events; a line is on its way to the disk when `record` returns. `at` is in Unix seconds."""
+Hearer = Callable[[str, float, Mapping[str, JsonValue]], None]
 
-    def __init__(self, path: Path) -> None:
+
+def nobody(event: str, at: float, members: Mapping[str, JsonValue]) -> None:
+    """Hears nothing."""
+
+
+class EventLog:
+    """Appends events; a line is on its way to the disk when `record` returns. `at` is in Unix seconds.
+
+    `hearer` is told of each: its name, when it was, and its members.
+    """
+
+    def __init__(self, path: Path, hearer: Hearer = nobody) -> None:
+        self._hearer = hearer
         path.parent.mkdir(parents=True, exist_ok=True)
         self._file = path.open("a", encoding="utf-8", buffering=1)
 
     def record(self, event: str, **members: JsonValue) -> None:
         """Append one event."""
-        self._file.write(json.dumps({"at": time.time(), "event": event, **members}) + "\n")
-        log.info("%s %s", event, members)
+        at = time.time()
+        self._file.write(json.dumps({"at": at, "event": event, **members}) + "\n")
+        log.info("%s", event, extra={"about": members})
+        self._hearer(event, at, members)

@@ -16,8 +16,7 @@ from pathlib import Path
 
 import httpx
 from fastapi import FastAPI
-from serving import ConfigurationFile, Listen, Tls, configuration_of, serve
-from serving.server import log_to_stderr
+from serving import ConfigurationFile, Listen, Tls, configuration_of, log_to_stderr, serve
 
 from region_agent.events import EventLog
 from region_agent.patroni import answers

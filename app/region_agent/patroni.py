@@ -17,6 +17,8 @@ class Member(BaseModel):
     replication_state: str | None = None
     sync_standby: bool = False
     leads: bool = True
+    dcs_last_seen: int | None = None
+    """When its Patroni last reached the lease store, in Unix seconds; a primary renewed the lease then."""
 
     @property
     def is_primary(self) -> bool:

@@ -1,4 +1,4 @@
-"""What the agent knows, for people (`/status`, `/cluster`) and for Prometheus (`/metrics`), and one thing that it does.
+"""What the agent knows, for people (`/status`, `/cluster`), and one thing that it does.
 
 That is to have the lease handed over to the other region (`/switchover`).
 """
@@ -12,9 +12,7 @@ from datetime import datetime
 from hmac import compare_digest
 from typing import Annotated
 
-from fastapi import FastAPI, Header, Response
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from fastapi import FastAPI, Header
 from pydantic import BaseModel
 from serving import Problem, harden
 
@@ -67,33 +65,6 @@ def status_of(agent: RegionAgent) -> Status:
     )
 
 
-class _Collector:
-    """Turns a status into metrics when it is scraped."""
-
-    def __init__(self, agent: RegionAgent) -> None:
-        self._agent = agent
-
-    def collect(self) -> list[Metric]:
-        status = status_of(self._agent)
-        gauges = {
-            ("holdfast_region_active", "1 while the region executes runs"): float(status.role == "active"),
-            ("holdfast_epoch", "The database's timeline"): float(status.epoch or 0),
-            ("holdfast_role_since_seconds", "Unix time of the last change of role"): (
-                status.since.timestamp() if status.since else 0.0
-            ),
-            ("holdfast_runs_open", "Accepted runs that have not ended"): float(status.open_runs),
-            ("holdfast_runs_stuck", "Open runs without progress"): float(len(status.stuck)),
-        }
-        metrics: list[Metric] = [GaugeMetricFamily(name, text, value=value) for (name, text), value in gauges.items()]
-        metrics.append(CounterMetricFamily("holdfast_runs_swept", "Signals to open runs", value=status.runs_swept))
-        decisions = CounterMetricFamily(
-            "holdfast_early_release_decisions", "Decisions on the lost region's lease", labels=["reason"]
-        )
-        for reason, count in status.early_release.decisions.items():
-            decisions.add_metric([reason], count)
-        return [*metrics, decisions]
-
-
 class HandedOver(BaseModel):
     """Where the lease is going."""
 
@@ -105,12 +76,14 @@ def build_app(
     token: str,
     lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]],
     operator_token: str | None = None,
+    metrics_token: str | None = None,
 ) -> FastAPI:
-    """The agent's interface, for callers who hold `token`; to hand the lease over takes `operator_token` too."""
+    """The agent's interface, for callers who hold `token`; to hand the lease over takes `operator_token` too.
+
+    `metrics_token` opens `/metrics`, and what is below it, alone.
+    """
     app = FastAPI(title="Region agent", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    harden(app, token=token, max_body_bytes=1000, public_paths=("/healthz",))
-    registry = CollectorRegistry()
-    registry.register(_Collector(agent))  # pyright: ignore[reportArgumentType]
+    harden(app, token=token, max_body_bytes=1000, public_paths=("/healthz",), metrics_token=metrics_token)
 
     @app.get("/healthz")
     async def healthz() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
@@ -134,9 +107,5 @@ def build_app(
         if operator_token is None or not compare_digest(operator.encode(), operator_token.encode()):
             raise Problem(403, "forbidden", "a switchover takes the operator's token, in Holdfast-Operator")
         return HandedOver(candidate=await handover.begin(agent.role))
-
-    @app.get("/metrics")
-    async def metrics() -> Response:  # pyright: ignore[reportUnusedFunction]
-        return Response(generate_latest(registry), media_type="text/plain; version=0.0.4")
 
     return app

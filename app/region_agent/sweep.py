@@ -140,7 +140,8 @@ class Sweeper:
             elif status.is_terminal:
                 error = f"{status.error.type}: {status.error.message}" if status.error else None
                 if self.runs.close_run(run.run_id, status.status, error):
-                    self.events.record("run-closed", run_id=run.run_id, status=status.status)
+                    seconds = round((status.updated_at - run.accepted_at).total_seconds(), 3)
+                    self.events.record("run-closed", run_id=run.run_id, status=status.status, seconds=seconds)
                 self._forget(run.run_id)
             else:
                 self._judge(run, status)

@@ -7,8 +7,7 @@ import sys
 
 from pydantic_ai_dapr import AgentRunClient
 from run_index import AuditLog, Epochs, RunIndex
-from serving import configuration_of, read_secret, serve
-from serving.server import log_to_stderr
+from serving import configuration_of, log_to_stderr, read_secret, serve
 
 from service.api import build_app
 from service.config import ConsoleConfig, ServiceConfig
@@ -18,15 +17,16 @@ from service.console.masking import Masks
 from service.console.neighbour import Neighbour
 from service.hosting import load_hosted
 from service.region import Region
-from service.role import RoleFile
+from service.role import RoleFile, told
 from service.sidecars import Sidecars
 from service.state_store import state_store
 
 
 def main(arguments: list[str]) -> int:
     """Serve until told to stop."""
-    log_to_stderr()
     config = configuration_of(ServiceConfig, "service", arguments)
+    role_file = RoleFile(config.role_file)
+    log_to_stderr(lambda: told(config.region, role_file.read()))
     dapr_token, dsn = read_secret(config.dapr_token_file), read_secret(config.database_dsn_file)
     hosted = load_hosted(config.agent)
     clients = [
@@ -39,11 +39,12 @@ def main(arguments: list[str]) -> int:
         index=RunIndex(dsn),
         sidecars=Sidecars(clients),
         store=state_store(config.app_id, dsn),
-        role_file=RoleFile(config.role_file),
+        role_file=role_file,
     )
     token = read_secret(config.token_file)
     console = console_of(region, config.console, token) if config.console else None
-    serve(build_app(region, token, console), config.listen, config.tls)
+    metrics_token = read_secret(config.metrics_token_file) if config.metrics_token_file else None
+    serve(build_app(region, token, console, metrics_token), config.listen, config.tls)
     return 0
 
 

@@ -13,7 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic_ai_dapr import HistoryEvent, RunInput, WorkflowUnavailableError
 from run_index import IndexUnavailableError
-from serving import Problem, harden
+from serving import Problem, harden, measure, process_registry
 from serving.hardening import RateLimit
 
 from service import actions, approvals, histories
@@ -46,8 +46,11 @@ class RoleAnswer(BaseModel):
     active_url: str | None
 
 
-def build_app(region: Region, token: str, console: Console | None = None) -> FastAPI:
-    """The API over a region, for callers who hold `token`; with the console, for people who sign in."""
+def build_app(region: Region, token: str, console: Console | None = None, metrics_token: str | None = None) -> FastAPI:
+    """The API over a region, for callers who hold `token`; with the console, for people who sign in.
+
+    `metrics_token` opens `/metrics` alone.
+    """
     config = region.config
     app = FastAPI(
         title="Holdfast",
@@ -62,7 +65,9 @@ def build_app(region: Region, token: str, console: Console | None = None) -> Fas
         public_paths=PUBLIC_PATHS,
         guarded_elsewhere="/console" if console else None,
         rate_limit=RateLimit(config.rate_per_second, config.rate_burst),
+        metrics_token=metrics_token,
     )
+    measure(app, process_registry())
 
     app.state.region = region
 

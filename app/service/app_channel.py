@@ -1,4 +1,4 @@
-"""Tells a sidecar, when it asks its app, how to behave while sidecars join or leave.
+"""Tells a sidecar, when it asks its app, how to behave while sidecars join or leave; and tells metrics.
 
 Dapr then holds every call of the region until the calls under way have ended, or the drain timeout has passed; and
 among those calls are some that wait for the held ones. So a short timeout costs nothing that would have ended.
@@ -9,8 +9,11 @@ from __future__ import annotations
 import hmac
 import json
 import threading
+from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+from serving.measuring import METRICS_PATH, TEXT
 
 DRAIN_SECONDS = 0.25
 """An operation that takes longer is delivered again: to the same worker, which joins it to itself, or to another."""
@@ -22,8 +25,8 @@ CONFIGURATION = {
 }
 
 
-def serve_app_channel(port: int, token: str) -> ThreadingHTTPServer:
-    """Answer the sidecar's questions on the loopback interface, to holders of the token alone."""
+def serve_app_channel(port: int, token: str, metrics: Callable[[], bytes]) -> ThreadingHTTPServer:
+    """Answer the sidecar's questions, and tell metrics, on the loopback interface, to holders of the token alone."""
     body = json.dumps(CONFIGURATION).encode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -33,12 +36,14 @@ def serve_app_channel(port: int, token: str) -> ThreadingHTTPServer:
                 self._answer(HTTPStatus.UNAUTHORIZED, b"")
             elif self.path == "/dapr/config":
                 self._answer(HTTPStatus.OK, body)
+            elif self.path == METRICS_PATH:
+                self._answer(HTTPStatus.OK, metrics(), TEXT)
             else:
                 self._answer(HTTPStatus.NOT_FOUND, b"")
 
-        def _answer(self, status: HTTPStatus, content: bytes) -> None:
+        def _answer(self, status: HTTPStatus, content: bytes, media_type: str = "application/json") -> None:
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", media_type)
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)

@@ -50,13 +50,15 @@ class ConsoleConfig(ConfigurationFile):
 class ServiceConfig(ConfigurationFile):
     """One region's API. `app_id` is its sidecars', `peers` are the other regions' addresses.
 
-    `rate_per_second` bounds all callers together. Without `console` there is none.
+    `rate_per_second` bounds all callers together. Without `console` there is none. Metrics are told to whoever holds
+    their own token, or the API's.
     """
 
     region: str
     listen: Listen
     tls: Tls
     token_file: Path
+    metrics_token_file: Path | None = None
     agent: str
     app_id: str
     peers: dict[str, str]

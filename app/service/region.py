@@ -80,7 +80,12 @@ class Region:
             self.sidecars.ask(begin)
             self.index.mark_scheduled(run.run_id)
         except (WorkflowUnavailableError, IndexUnavailableError, ValueError) as error:
-            log.warning("run %s is accepted and not scheduled yet: %s", run.run_id, error)
+            log.warning(
+                "run %s is accepted and not scheduled yet: %s",
+                run.run_id,
+                error,
+                extra={"about": {"run_id": run.run_id}},
+            )
 
 
 def _active_region(request: Request) -> Region:

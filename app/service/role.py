@@ -8,7 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, JsonValue, ValidationError
 
 
 class Role(BaseModel):
@@ -20,6 +20,11 @@ class Role(BaseModel):
     role: Literal["active", "activating", "standby"]
     epoch: int
     since: datetime
+
+
+def told(region: str, role: Role | None) -> dict[str, JsonValue]:
+    """What a process of the region says in each line of its log."""
+    return {"region": region, "role": role.role if role else None, "epoch": role.epoch if role else None}
 
 
 @dataclass

@@ -6,6 +6,7 @@ when the role or the epoch changes it exits at once, and the supervisor starts a
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -20,13 +21,15 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner
-from serving import ConfigurationFile, configuration_of, read_secret
-from serving.server import log_to_stderr
+from opentelemetry import trace
+from pydantic import JsonValue
+from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner, current_operation
+from serving import ConfigurationFile, configuration_of, log_to_stderr, process_registry, read_secret
 
 from service.app_channel import serve_app_channel
 from service.hosting import Effects, EffectsTarget, load_hosted
-from service.role import Role, RoleFile
+from service.meters import StepMeters
+from service.role import Role, RoleFile, told
 
 log = logging.getLogger(__name__)
 
@@ -160,15 +163,27 @@ def watch(
         time.sleep(LOOK_EVERY_SECONDS)
 
 
+def running() -> dict[str, JsonValue]:
+    """What is being executed where something is logged: run, step, attempt, and the trace that it belongs to."""
+    about: dict[str, JsonValue] = {}
+    with contextlib.suppress(RuntimeError):
+        operation = current_operation()
+        about = {"run_id": operation.run_id, "step": operation.ordinal, "attempt": operation.attempt}
+    span = trace.get_current_span().get_span_context()
+    if span.is_valid:
+        about |= {"trace_id": f"{span.trace_id:032x}", "span_id": f"{span.span_id:016x}"}
+    return about
+
+
 def main(arguments: list[str]) -> int:
     """Wait for activation, then execute runs until the epoch is over."""
-    log_to_stderr()
     config = configuration_of(WorkerConfig, "service.worker", arguments)
+    meters, role_file = StepMeters(process_registry()), RoleFile(config.role_file)
+    log_to_stderr(lambda: told(config.region, role_file.read()) | running())
     os.environ["DAPR_API_TOKEN"] = token = read_secret(config.dapr.token_file)
-    serve_app_channel(config.dapr.app_port, token)
+    serve_app_channel(config.dapr.app_port, token, meters.text)
     hosted = load_hosted(config.agent)
     hosted.warm_up()
-    role_file = RoleFile(config.role_file)
 
     log.info("warm, waiting for the region to become active")
     role = wait_for_activation(role_file)
@@ -198,6 +213,7 @@ def main(arguments: list[str]) -> int:
         if attempt.phase == "started" and pulse.stood_still():
             leave(STOOD_STILL)
         attempts(attempt)
+        meters(attempt)
 
     runner = DaprWorkflowAgentRunner(
         name=hosted.name,
@@ -212,6 +228,7 @@ def main(arguments: list[str]) -> int:
     # What is in hand is given to other workers as soon as the sidecar leaves, which is stopped at the same time.
     signal.signal(signal.SIGTERM, lambda number, frame: leave(STOPPED))
     runner.start()
+    meters.epoch.set(role.epoch)
     log.info("executing runs in epoch %s", role.epoch)
     watch(role_file, role, lambda: sidecar_answers(config.dapr), leave, pulse)
     return 0

@@ -15,6 +15,8 @@ from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from serving.measuring import METRICS_PATH
+
 log = logging.getLogger(__name__)
 
 
@@ -73,10 +75,12 @@ def harden(
     public_paths: Sequence[str] = (),
     guarded_elsewhere: str | None = None,
     rate_limit: RateLimit | None = None,
+    metrics_token: str | None = None,
 ) -> None:
     """Demand `Authorization: Bearer <token>` except on `public_paths`, and bound bodies and rate.
 
-    What is mounted below the path `guarded_elsewhere` has guards of its own for all but the size of bodies.
+    What is mounted below the path `guarded_elsewhere` has guards of its own for all but the size of bodies. The
+    `metrics_token` opens `/metrics` and what is below it, and nothing else.
     """
     app.add_middleware(
         _Gate,
@@ -85,6 +89,7 @@ def harden(
         public_paths=frozenset(public_paths),
         guarded_elsewhere=guarded_elsewhere,
         rate_limit=rate_limit,
+        metrics_token=metrics_token,
     )
 
     async def on_problem(_: Request, error: Exception) -> JSONResponse:
@@ -133,10 +138,12 @@ class _Gate:
         public_paths: frozenset[str],
         guarded_elsewhere: str | None,
         rate_limit: RateLimit | None,
+        metrics_token: str | None,
     ) -> None:
         self._app, self._max, self._public, self._rate = app, max_body_bytes, public_paths, rate_limit
         self._elsewhere = guarded_elsewhere
         self._expected = f"Bearer {token}".encode()
+        self._for_metrics = f"Bearer {metrics_token}".encode() if metrics_token else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -161,9 +168,12 @@ class _Gate:
     def _refuse(self, path: str, headers: Headers) -> Problem | None:
         if path in self._public:
             return None
-        if self._elsewhere is not None and f"{path}/".startswith(f"{self._elsewhere}/"):
+        if self._elsewhere is not None and _is_below(path, self._elsewhere):
             return self._too_large() if self._says_too_large(headers) else None
-        if not compare_digest(headers.get("authorization", "").encode(), self._expected):
+        given = headers.get("authorization", "").encode()
+        if _is_below(path, METRICS_PATH) and self._for_metrics and compare_digest(given, self._for_metrics):
+            return None
+        if not compare_digest(given, self._expected):
             return Problem(
                 401,
                 "unauthorized",
@@ -184,3 +194,7 @@ class _Gate:
         return Problem(
             413, "body too large", f"at most {self._max} bytes are accepted", headers={"Connection": "close"}
         )
+
+
+def _is_below(path: str, parent: str) -> bool:
+    return f"{path}/".startswith(f"{parent}/")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-import os
 import ssl
 
 import uvicorn
@@ -26,22 +24,13 @@ def _server(app: ASGIApp, listen: str, tls: Tls, *, client_certificates: bool) -
         ssl_ca_certs=str(tls.ca),
         ssl_cert_reqs=ssl.CERT_REQUIRED if client_certificates else ssl.CERT_NONE,
         access_log=False,
+        log_config=None,
         log_level="warning",
         timeout_graceful_shutdown=STOP_WITHIN_SECONDS,
         server_header=False,
         lifespan="on",
     )
     return uvicorn.Server(config)
-
-
-def log_to_stderr() -> None:
-    """One line a record on standard error, which the supervisor keeps."""
-    logging.basicConfig(
-        level=os.environ.get("HOLDFAST_LOG_LEVEL", "INFO"),
-        format="%(asctime)s %(levelname)s %(name)s %(message)s",
-    )
-    for chatty in ("httpx", "httpcore", "durabletask-worker", "WorkflowRuntime"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
 
 
 def serve(app: ASGIApp, listen: str, tls: Tls, *, client_certificates: bool = False) -> None:

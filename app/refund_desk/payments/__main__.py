@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from serving import ConfigurationFile, Listen, Tls, configuration_of, read_secret, serve
-from serving.server import log_to_stderr
+from serving import ConfigurationFile, Listen, Tls, configuration_of, log_to_stderr, read_secret, serve
 
 from refund_desk.payments.app import build_app
 from refund_desk.payments.ledger import Ledger
@@ -19,6 +18,7 @@ class PaymentsConfig(ConfigurationFile):
     tls: Tls
     token_file: Path
     control_token_file: Path
+    metrics_token_file: Path | None = None
     ledger: Path
     answer_seconds: float = 0.0
 
@@ -29,7 +29,8 @@ def main(arguments: list[str]) -> int:
     config = configuration_of(PaymentsConfig, "refund_desk.payments", arguments)
     config.ledger.parent.mkdir(parents=True, exist_ok=True)
     tokens = read_secret(config.token_file), read_secret(config.control_token_file)
-    app = build_app(Ledger(config.ledger), *tokens, config.answer_seconds)
+    metrics_token = read_secret(config.metrics_token_file) if config.metrics_token_file else None
+    app = build_app(Ledger(config.ledger), *tokens, config.answer_seconds, metrics_token)
     serve(app, config.listen, config.tls)
     return 0
 

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import JSONResponse, Response
+from prometheus_client import Counter
 from pydantic import JsonValue
-from serving import CutResponse, Problem, harden, mounted
+from serving import CutResponse, Problem, harden, measure, mounted, process_registry
 from starlette.types import ASGIApp
 
-from refund_desk.payments.ledger import Caller, Entry, Ledger, Recorded
+from refund_desk.payments.ledger import Caller, Entry, Ledger, Outcome, Recorded
 from refund_desk.payments.replies import Loss, Replies
 from refund_desk.payments.rules import EffectKind
 
@@ -37,14 +38,24 @@ def _caller(
     )
 
 
-def build_app(ledger: Ledger, token: str, control_token: str, answer_seconds: float = 0.0) -> ASGIApp:
+def build_app(
+    ledger: Ledger, token: str, control_token: str, answer_seconds: float = 0.0, metrics_token: str | None = None
+) -> ASGIApp:
     """The service over `ledger`, for callers who hold `token`, and `/control` for those who hold `control_token`.
 
     An effect is applied at once, and answered after `answer_seconds`: in between, its caller can't know.
+    `metrics_token` opens `/metrics` alone.
     """
     replies = Replies()
     app = FastAPI(title="Payments", version="1", docs_url=None, redoc_url=None)
-    harden(app, token=token, max_body_bytes=MAX_BODY_BYTES, public_paths=("/healthz",))
+    harden(app, token=token, max_body_bytes=MAX_BODY_BYTES, public_paths=("/healthz",), metrics_token=metrics_token)
+    registry = process_registry()
+    measure(app, registry)
+    effects = Counter(
+        "holdfast_effects", "Attempts at an effect, by what became of them", ["outcome"], registry=registry
+    )
+    for outcome in get_args(Outcome):
+        effects.labels(outcome)  # Prometheus sees no growth in what was not there before
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]
@@ -67,6 +78,7 @@ def build_app(ledger: Ledger, token: str, control_token: str, answer_seconds: fl
             recorded: Recorded = ledger.attempt(kind, who, payload)
         except ValueError as error:
             raise Problem(422, "invalid payload", str(error)[:500]) from error
+        effects.labels(recorded.outcome).inc()
         if recorded.outcome == "stale":
             raise Problem(409, "stale epoch", f"epoch {who.epoch} is over; a newer one has been seen")
         if recorded.outcome == "conflict":

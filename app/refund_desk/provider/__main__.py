@@ -5,8 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from serving import ConfigurationFile, Listen, Tls, configuration_of, read_secret, serve
-from serving.server import log_to_stderr
+from serving import ConfigurationFile, Listen, Tls, configuration_of, log_to_stderr, read_secret, serve
 
 from refund_desk.provider.app import build_app
 from refund_desk.provider.conditions import Conditions
@@ -19,6 +18,7 @@ class ProviderConfig(ConfigurationFile):
     tls: Tls
     token_file: Path
     control_token_file: Path
+    metrics_token_file: Path | None = None
     latency_seconds: float = 0.0
 
 
@@ -27,7 +27,8 @@ def main(arguments: list[str]) -> int:
     log_to_stderr()
     config = configuration_of(ProviderConfig, "refund_desk.provider", arguments)
     tokens = read_secret(config.token_file), read_secret(config.control_token_file)
-    serve(build_app(Conditions(), *tokens, config.latency_seconds), config.listen, config.tls)
+    metrics_token = read_secret(config.metrics_token_file) if config.metrics_token_file else None
+    serve(build_app(Conditions(), *tokens, config.latency_seconds, metrics_token), config.listen, config.tls)
     return 0
 
 

@@ -7,7 +7,7 @@ import json
 
 from fastapi import FastAPI
 from fastapi.responses import JSONResponse, Response
-from serving import CutResponse, Problem, harden, mounted
+from serving import CutResponse, Problem, harden, measure, mounted, process_registry
 from starlette.types import ASGIApp
 
 from refund_desk.provider import ProviderName
@@ -18,13 +18,20 @@ MAX_BODY_BYTES = 32_000_000
 """A conversation is sent whole with each request, answers of `OVERSIZE` included."""
 
 
-def build_app(conditions: Conditions, token: str, control_token: str, latency_seconds: float = 0.0) -> ASGIApp:
+def build_app(
+    conditions: Conditions,
+    token: str,
+    control_token: str,
+    latency_seconds: float = 0.0,
+    metrics_token: str | None = None,
+) -> ASGIApp:
     """The providers for callers who hold `token`, and `/control` for those who hold `control_token`.
 
-    Each request takes `latency_seconds`, as a real one would take time.
+    Each request takes `latency_seconds`, as a real one would take time. `metrics_token` opens `/metrics` alone.
     """
     app = FastAPI(title="Simulated model providers", version="1", docs_url=None, redoc_url=None)
-    harden(app, token=token, max_body_bytes=MAX_BODY_BYTES, public_paths=("/healthz",))
+    harden(app, token=token, max_body_bytes=MAX_BODY_BYTES, public_paths=("/healthz",), metrics_token=metrics_token)
+    measure(app, process_registry())
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:  # pyright: ignore[reportUnusedFunction]

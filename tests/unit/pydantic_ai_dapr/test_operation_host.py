@@ -6,6 +6,7 @@ import asyncio
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import pytest
 from pydantic_ai_dapr import Attempt, Operation, current_operation, host
@@ -144,3 +145,25 @@ def test_what_is_delivered_after_the_end_is_dropped() -> None:
 
     with pytest.raises(DroppedWorkError):
         hosting.execute(operation(), body)
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "told"),
+    [
+        ("model", {"model_name": "m", "usage": {"input_tokens": 9, "output_tokens": 2}}, ("m", (9, 2))),
+        ("model", {"model_name": "m", "usage": {"output_tokens": 2}}, ("m", (0, 2))),
+        ("model", {"model_name": "m"}, ("m", None)),
+        ("model", "a stream's end", (None, None)),
+        ("tool", {"model_name": "m", "usage": {"input_tokens": 9}}, (None, None)),
+    ],
+)
+def test_the_end_of_a_model_request_says_which_model_answered_and_how_many_tokens_it_took(
+    hosting: OperationHost, attempts: list[Attempt], kind: str, value: object, told: object
+) -> None:
+    async def body() -> object:
+        return value
+
+    hosting.execute(replace(operation(), kind=kind), body)  # type: ignore[arg-type]
+    started, ended = attempts
+    assert (started.model, started.tokens) == (None, None)
+    assert (ended.model, ended.tokens) == told

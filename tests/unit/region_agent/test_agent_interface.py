@@ -77,16 +77,6 @@ def test_the_status_is_the_agents_whole_knowledge(client: TestClient, agent: Any
     }
 
 
-def test_the_metrics_are_prometheus_text_and_say_since_when(client: TestClient, agent: Any) -> None:
-    response = client.get("/metrics")
-    assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
-    values = dict(line.rsplit(" ", 1) for line in response.text.splitlines() if not line.startswith("#"))
-    assert float(values["holdfast_role_since_seconds"]) == pytest.approx(agent.role.since.timestamp())
-    assert values["holdfast_region_active"] == "0.0"
-    assert values["holdfast_runs_swept_total"] == "0.0"
-    assert values['holdfast_early_release_decisions_total{reason="disabled"}'] == "3.0"
-
-
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/nowhere"])
 def test_there_is_nothing_else(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404

@@ -177,7 +177,7 @@ class TestServiceConfig:
 
 @pytest.fixture(scope="module")
 def get() -> Iterator[Callable[..., httpx.Response]]:
-    server = serve_app_channel(0, "the-token")
+    server = serve_app_channel(0, "the-token", lambda: b"up 1\n")
     host, port = server.server_address[:2]
     assert host == "127.0.0.1"
     with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
@@ -194,8 +194,13 @@ class TestAppChannel:
         assert response.json()["drainRebalancedActors"] is True
         assert response.headers["content-type"] == "application/json"
 
+    def test_whoever_holds_the_token_is_told_the_metrics(self, get: Callable[..., httpx.Response]) -> None:
+        response = get("/metrics", **{"dapr-api-token": "the-token"})
+        assert (response.status_code, response.content) == (200, b"up 1\n")
+        assert response.headers["content-type"].startswith("text/plain; version=0.0.4")
+
     @pytest.mark.parametrize("token", [None, "", "the-toke", "the-token2", "é"])
-    @pytest.mark.parametrize("path", ["/dapr/config", "/nowhere"])
+    @pytest.mark.parametrize("path", ["/dapr/config", "/metrics", "/nowhere"])
     def test_nobody_else_is_told_anything(
         self, get: Callable[..., httpx.Response], token: str | None, path: str
     ) -> None:

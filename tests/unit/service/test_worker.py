@@ -119,6 +119,8 @@ class TestAttemptLog:
             "at": 100.0,
             "outcome": None,
             "joined": False,
+            "model": None,
+            "tokens": None,
             "region": "a",
             "epoch": 3,
             "worker": "worker-1",
@@ -321,7 +323,7 @@ class TestWholeWorker:
         path = tmp_path / "worker.json"
         path.write_text(config.model_dump_json())
         monkeypatch.setattr(worker, "DaprWorkflowAgentRunner", Runner)
-        monkeypatch.setattr(worker, "serve_app_channel", lambda port, token: None)
+        monkeypatch.setattr(worker, "serve_app_channel", lambda port, token, metrics: None)
         monkeypatch.setattr(os, "_exit", self._leave)
         monkeypatch.setenv("DAPR_API_TOKEN", "")
 
