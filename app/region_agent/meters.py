@@ -13,6 +13,7 @@ _WATCHED = ("reminders-lost", "sweep-failed", "transition-failed")
 _STATUSES = ("completed", "failed", "terminated")
 """What alerts ask for is there from the beginning: Prometheus sees no growth in what was not there before."""
 _RUN_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0)
+_CLOSING_SECONDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0)
 
 
 class EventMeters:
@@ -27,6 +28,12 @@ class EventMeters:
         self._ended = Counter("holdfast_runs_ended", "Runs that ended, by status", ["status"], registry=registry)
         self._seconds = Histogram(
             "holdfast_run_seconds", "From a start's acceptance to its end", buckets=_RUN_SECONDS, registry=registry
+        )
+        self._behind = Histogram(
+            "holdfast_run_closing_seconds",
+            "How long after its end a run was still listed as open",
+            buckets=_CLOSING_SECONDS,
+            registry=registry,
         )
         self._phase = Gauge(
             "holdfast_failover_phase_seconds", "Phases of the last activation", ["phase"], registry=registry
@@ -56,6 +63,7 @@ class EventMeters:
         elif event == "run-closed":
             self._ended.labels(str(members.get("status"))).inc()
             self._seconds.observe(_number(members, "seconds"))
+            self._behind.observe(_number(members, "behind"))
 
     def _note_promotion(self, at: float) -> None:
         self._phase.clear()

@@ -140,8 +140,13 @@ class Sweeper:
             elif status.is_terminal:
                 error = f"{status.error.type}: {status.error.message}" if status.error else None
                 if self.runs.close_run(run.run_id, status.status, error):
-                    seconds = round((status.updated_at - run.accepted_at).total_seconds(), 3)
-                    self.events.record("run-closed", run_id=run.run_id, status=status.status, seconds=seconds)
+                    self.events.record(
+                        "run-closed",
+                        run_id=run.run_id,
+                        status=status.status,
+                        seconds=round((status.updated_at - run.accepted_at).total_seconds(), 3),
+                        behind=round((self.now() - status.updated_at).total_seconds(), 3),
+                    )
                 self._forget(run.run_id)
             else:
                 self._judge(run, status)

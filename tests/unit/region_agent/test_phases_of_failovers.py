@@ -76,10 +76,12 @@ def test_a_sweep_of_an_agent_that_was_restarted_has_no_activation_to_count_from(
 
 
 def test_runs_are_counted_as_they_end(hear: EventMeters, registry: CollectorRegistry) -> None:
-    hear("run-closed", 1.0, {"status": "completed", "seconds": 4.5})
+    hear("run-closed", 1.0, {"status": "completed", "seconds": 4.5, "behind": 0.7})
     assert registry.get_sample_value("holdfast_runs_ended_total", {"status": "completed"}) == 1
     assert registry.get_sample_value("holdfast_runs_ended_total", {"status": "failed"}) == 0
     assert registry.get_sample_value("holdfast_run_seconds_sum") == 4.5
+    assert registry.get_sample_value("holdfast_run_closing_seconds_bucket", {"le": "0.5"}) == 0
+    assert registry.get_sample_value("holdfast_run_closing_seconds_bucket", {"le": "1.0"}) == 1
 
 
 def test_events_are_counted_where_they_are_recorded_and_those_with_an_alert_from_nothing(
