@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from infra.topology import Console, EarlyRelease, Lease, Settings
+from infra.topology import Console, EarlyRelease, Lease, Prometheus, Settings
 from infra.values import Invalid, choice, expressions, integer, names, number, quantity, reference, switch, text
 
 if TYPE_CHECKING:
@@ -60,6 +60,8 @@ KEYS: Mapping[str, tuple[Kind, object]] = {
     "console.session_minutes": (number(1, 10_080), _DEFAULT.console.session_minutes),
     "console.mask_keys": (expressions(), _DEFAULT.console.mask_keys),
     "console.mask_values": (expressions(), _DEFAULT.console.mask_values),
+    "prometheus.enabled": (switch(), _DEFAULT.prometheus.enabled),
+    "prometheus.scrape_seconds": (integer(2, 300), _DEFAULT.prometheus.scrape_seconds),
 }
 """Every key below `holdfast:`, with what it takes and its default. A dot is a level of nesting in YAML."""
 
@@ -169,7 +171,7 @@ def merged(config: Mapping[str, object], overrides: Mapping[str, str]) -> dict[s
 
 
 def _settings(values: Mapping[str, object], name: str, directory: Path, environment: Mapping[str, str]) -> Settings:
-    groups: dict[str, dict[str, object]] = {"lease": {}, "early_release": {}, "console": {}}
+    groups: dict[str, dict[str, object]] = {"lease": {}, "early_release": {}, "console": {}, "prometheus": {}}
     plain: dict[str, object] = {}
     for key, value in values.items():
         group, _, field = key.rpartition(".")
@@ -183,6 +185,7 @@ def _settings(values: Mapping[str, object], name: str, directory: Path, environm
         lease=Lease(**groups["lease"]),  # type: ignore[arg-type]  # each kind parsed its own
         early_release=EarlyRelease(**groups["early_release"]),  # type: ignore[arg-type]
         console=Console(**groups["console"]),  # type: ignore[arg-type]
+        prometheus=Prometheus(**groups["prometheus"]),  # type: ignore[arg-type]
         environment=environment,
         **plain,  # type: ignore[arg-type]
     )

@@ -43,10 +43,11 @@ class Region(_Part):
 
 
 class Witness(_Part):
-    """The witness's addresses."""
+    """The witness's addresses; `prometheus` where it is enabled."""
 
     observer: str
     etcd: str
+    prometheus: str | None = None
 
 
 class Payments(_Part):

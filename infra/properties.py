@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.topology import Console, EarlyRelease, Lease, Settings
+from infra.topology import Console, EarlyRelease, Lease, Prometheus, Settings
 
 __all__ = ["to_properties", "to_settings"]
 
@@ -30,6 +30,7 @@ def to_settings(properties: Mapping[str, Any], environ: Mapping[str, str]) -> Se
     """The settings that `properties` were made of; variables that are not set any more are left out."""
     fields = {field.name: properties[field.name] for field in dataclasses.fields(Settings)}
     lease, early, console = properties["lease"], properties["early_release"], properties["console"]
+    prometheus = properties["prometheus"]
     # A number passes through Pulumi as a double.
     return Settings(
         **{
@@ -48,6 +49,9 @@ def to_settings(properties: Mapping[str, Any], environ: Mapping[str, str]) -> Se
                 session_minutes=float(console["session_minutes"]),
                 mask_keys=tuple(console["mask_keys"]),
                 mask_values=tuple(console["mask_values"]),
+            ),
+            "prometheus": Prometheus(
+                enabled=bool(prometheus["enabled"]), scrape_seconds=int(prometheus["scrape_seconds"])
             ),
             "environment": {name: environ[name] for name in properties["environment"] if name in environ},
         }

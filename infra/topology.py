@@ -42,6 +42,14 @@ class Console:
 
 
 @dataclass(frozen=True)
+class Prometheus:
+    """Whether a Prometheus at the witness looks at every part, and how often."""
+
+    enabled: bool = True
+    scrape_seconds: int = 5
+
+
+@dataclass(frozen=True)
 class Settings:
     """One deployment: two regions and a witness. Every field has the default of the `local` stack."""
 
@@ -51,6 +59,7 @@ class Settings:
     lease: Lease = field(default_factory=Lease)
     early_release: EarlyRelease = field(default_factory=EarlyRelease)
     console: Console = field(default_factory=Console)
+    prometheus: Prometheus = field(default_factory=Prometheus)
     stuck_after_seconds: float = 60.0
     max_body_size: str = "4Mi"
     max_iterations: int = 25

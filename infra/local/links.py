@@ -18,11 +18,12 @@ _LINES = {
     ("b", "a"): ("postgres", "patroni", "etcd-peer", "etcd-client"),
     ("a", "w"): ("etcd-peer", "etcd-client", "observer"),
     ("b", "w"): ("etcd-peer", "etcd-client", "observer"),
-    ("w", "a"): ("etcd-peer", "etcd-client", "patroni"),
-    ("w", "b"): ("etcd-peer", "etcd-client", "patroni"),
+    ("w", "a"): ("etcd-peer", "etcd-client", "patroni", "metrics"),
+    ("w", "b"): ("etcd-peer", "etcd-client", "patroni", "metrics"),
 }
 
-_UPSTREAM = {"postgres": "postgres", "patroni": "patroni", "etcd-peer": "etcd-peer", "etcd-client": "etcd"}
+_UPSTREAM = {"etcd-client": "etcd", "metrics": "agent"}
+"""The port that answers a line, where it has another name."""
 
 
 @dataclass(frozen=True)

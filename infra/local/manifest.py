@@ -36,6 +36,7 @@ def write_manifest(layout: Layout) -> Manifest:
             **_site(layout, "witness"),
             "observer": layout.url("w.observer"),
             "etcd": layout.url("w.etcd"),
+            "prometheus": layout.url("w.prometheus") if layout.settings.prometheus.enabled else None,
         },
         "payments": {**_site(layout, "payments"), "url": layout.url("payments"), "provider": provider},
         "wan": {

@@ -21,7 +21,11 @@ _ANSWER_SECONDS = 0.3
 def write_files(layout: Layout) -> bool:
     """Whether a file changed."""
     changed = layout.prepare(NAME)
-    common = {"tls": layout.tls_files(NAME), "control_token_file": str(layout.secret("control-token"))}
+    common = {
+        "tls": layout.tls_files(NAME),
+        "control_token_file": str(layout.secret("control-token")),
+        "metrics_token_file": str(layout.secret("metrics-token")),
+    }
     payments = {
         "listen": layout.address("payments"),
         "token_file": str(layout.secret("payments-token")),

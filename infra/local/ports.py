@@ -37,7 +37,7 @@ def port_names() -> Sequence[str]:
 def _names() -> Iterator[str]:
     yield from ("wan.toxiproxy", "payments", "provider")
     yield from (f"gateway.{site}" for site in ("a", "b", "w"))
-    yield from ("w.etcd", "w.etcd-peer", "w.observer")
+    yield from ("w.etcd", "w.etcd-peer", "w.observer", "w.prometheus")
     yield from (f"link.{link.name}" for link in LINKS)
     for region in REGIONS:
         yield from (f"{region}.{name}" for name in ("etcd", "etcd-peer", "postgres", "patroni"))

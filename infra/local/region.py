@@ -69,6 +69,18 @@ def _sidecars(layout: Layout, region: str) -> list[dict[str, object]]:
     ]
 
 
+def _neighbours(layout: Layout, region: str) -> list[dict[str, object]]:
+    """Who tells metrics on the loopback interface, for the agent to hand on."""
+    ports = {process: layout.ports[f"{region}.{process}-metrics"] for process in dapr.measured(layout)}
+    workers = {
+        worker: layout.ports[f"{region}.daprd-{number}-app"]
+        for number, worker in enumerate(worker_names(layout), start=1)
+    }
+    return [{"process": process, "port": port} for process, port in ports.items()] + [
+        {"process": worker, "port": port, "takes_token": True} for worker, port in workers.items()
+    ]
+
+
 def _agent(layout: Layout, region: str) -> dict[str, object]:
     name, peer = SITE_NAMES[region], other(region)
     data = layout.data(name)
@@ -81,6 +93,7 @@ def _agent(layout: Layout, region: str) -> dict[str, object]:
         "tls": layout.tls_files(name),
         "token_file": str(layout.secret("api-token")),
         "operator_token_file": str(layout.secret("console-operator-token")),
+        "metrics_token_file": str(layout.secret("metrics-token")),
         "patroni": layout.url(f"{region}.patroni"),
         "peer_patroni": layout.link_url(region, peer, "patroni"),
         "patroni_scope": postgres.SCOPE,
@@ -97,6 +110,7 @@ def _agent(layout: Layout, region: str) -> dict[str, object]:
             "health_port": layout.ports[f"{region}.scheduler-health"],
         },
         "dapr_token_file": str(layout.config(name, "dapr-api-token")),
+        "neighbours": _neighbours(layout, region),
         "agent": layout.settings.agent,
         "role_file": str(data / "role.json"),
         "events_file": str(data / "region-agent.jsonl"),
@@ -147,6 +161,7 @@ def _service(layout: Layout, region: str) -> dict[str, object]:
         "listen": layout.address(f"{region}.api"),
         "tls": layout.tls_files(name),
         "token_file": str(layout.secret("api-token")),
+        "metrics_token_file": str(layout.secret("metrics-token")),
         "agent": layout.settings.agent,
         "app_id": dapr.APP_ID,
         "peers": {peer: layout.url(f"{peer}.api")},

@@ -40,6 +40,7 @@ _SECRETS = (
     "console-operator-token",
     "provider-token",
     "control-token",
+    "metrics-token",
     *(f"postgres-{of}" for of in ("superuser", "replication", "rewind", "app")),
 )
 
@@ -223,7 +224,8 @@ def _facts(part: str, layout: Layout) -> dict[str, str]:
     if part == payments.NAME:
         return {"url": layout.url("payments")}
     if part == witness.NAME:
-        return {"observer": layout.url("w.observer"), "etcd": layout.url("w.etcd")}
+        facts = {"observer": layout.url("w.observer"), "etcd": layout.url("w.etcd")}
+        return facts | ({"prometheus": layout.url("w.prometheus")} if layout.settings.prometheus.enabled else {})
     where = part[-1]
     names = ("api", "agent", "patroni", "etcd")
     return {name: layout.url(f"{where}.{name}") for name in names} | {"postgres": layout.address(f"{where}.postgres")}

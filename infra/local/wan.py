@@ -59,7 +59,7 @@ def site(layout: Layout) -> Site:
         (
             Process(
                 "toxiproxy",
-                (str(toxiproxy), "-host", "127.0.0.1", "-port", str(port), "-config", proxies),
+                (str(toxiproxy), "-host", "127.0.0.1", "-port", str(port), "-config", proxies, "-proxy-metrics"),
                 {"LOG_LEVEL": "error"},
                 stop_seconds=3,
                 ports={

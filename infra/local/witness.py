@@ -1,10 +1,10 @@
-"""The witness: the third vote on the lease, and the second opinion on who is silent."""
+"""The witness: the third vote on the lease, the second opinion on who is silent, and whoever looks on."""
 
 from __future__ import annotations
 
 import json
 
-from infra.local import etcd
+from infra.local import etcd, prometheus
 from infra.local.layout import Layout, python
 from infra.local.site import Process, Site
 
@@ -30,7 +30,8 @@ def write_files(layout: Layout) -> bool:
         "timeout_seconds": 0.5,
         "events_file": str(layout.data(NAME) / "observer.jsonl"),
     }
-    return changed | layout.write(layout.config(NAME, "observer.json"), json.dumps(observer, indent=1))
+    changed |= layout.write(layout.config(NAME, "observer.json"), json.dumps(observer, indent=1))
+    return changed | (layout.settings.prometheus.enabled and prometheus.write_files(layout))
 
 
 def site(layout: Layout) -> Site:
@@ -40,4 +41,5 @@ def site(layout: Layout) -> Site:
         stop_seconds=5,
         ports={"observer": layout.ports["w.observer"]},
     )
-    return layout.supervised(NAME, (etcd.member(layout, "w"), observer))
+    lookers = (prometheus.process(layout),) if layout.settings.prometheus.enabled else ()
+    return layout.supervised(NAME, (etcd.member(layout, "w"), observer, *lookers))

@@ -94,6 +94,21 @@ def _dapr(name: str) -> Tool:
     )
 
 
+def _prometheus(name: str, *, service: bool = True) -> Tool:
+    # Version 3.16 of the program is 0.316 of the module. Of all ways to find what it looks at, a fixed list is enough.
+    return Tool(
+        name=name,
+        module="prometheus",
+        package=f"github.com/prometheus/prometheus/cmd/{name}",
+        version="0.316.0",
+        tags=("remove_all_sd",),
+        stamp="github.com/prometheus/common/version.Version=0.316.0",
+        version_arguments=("--version",),
+        version_pattern=f"{name}, version {{version}} .*",
+        service=service,
+    )
+
+
 TOOLS: Sequence[Tool] = (
     _dapr("daprd"),
     _dapr("placement"),
@@ -133,6 +148,8 @@ TOOLS: Sequence[Tool] = (
         version_arguments=("version", "--short"),
         version_pattern="v?{version}",
     ),
+    _prometheus("prometheus"),
+    _prometheus("promtool", service=False),
     Tool(
         name="pulumi",
         module="pulumi",

@@ -14,7 +14,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
-from infra.local import dapr, postgres, region, target, wan, witness
+from infra.local import dapr, postgres, prometheus, region, target, wan, witness
 from infra.local.layout import Layout
 from infra.local.links import LINKS
 from infra.local.site import Process
@@ -29,7 +29,7 @@ def programs(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is run here, so nothing needs to be built."""
     from infra.local import etcd
 
-    for module in (dapr, etcd, wan):
+    for module in (dapr, etcd, prometheus, wan):
         monkeypatch.setattr(module, "require", lambda names: {name: Path("/tools") / name for name in names})
     found = dataclasses.make_dataclass("Found", ["bin"])(Path("/postgres"))
     monkeypatch.setattr(postgres, "find_postgres", lambda: found)
