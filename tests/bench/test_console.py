@@ -1,9 +1,13 @@
-"""An operator sees runs as they go, acts on them, and sees both a switchover and a lost region; told in order."""
+"""An operator sees runs as they go, acts on them, and sees both a switchover and a lost region; told in order.
+
+At the end dashboards and alerts have told of the same.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +20,7 @@ from chaos.faults.local import LocalTarget
 from infra.manifest import Manifest
 from tests.support.browser import chromium, needed_chromium, sign_in, visit
 from tests.support.cli import Cli
+from tests.support.dashboards import Prometheus, asked
 from tests.support.waiting import until
 
 pytestmark = pytest.mark.bench
@@ -208,3 +213,15 @@ def test_a_lost_region_is_seen_where_the_runs_went_on(
         shot(page, f"console-audit-{scheme}")
         assert wrong == []
         context.close()
+
+
+def test_every_panel_has_told_of_it_and_the_alerts_that_a_lost_region_causes_fire(
+    manifest: Manifest, client: HoldfastClient
+) -> None:
+    prometheus = Prometheus(manifest)
+    lost = {"RegionDown", "NoSynchronousStandby", "LeaseStoreMemberDown"}
+    until("the alerts", lambda: lost <= prometheus.firing())
+    assert "NoActiveRegion" not in prometheus.firing()
+    began = manifest.ca.stat().st_mtime
+    silent = [one for one in asked() if not prometheus.range(one.expr, began, time.time())]
+    assert silent == []
