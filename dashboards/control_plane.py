@@ -143,25 +143,26 @@ CONTROL_PLANE = Board(
             "Dapr",
             (
                 Panel(
-                    "Calls of the state store",
-                    "By operation and success.",
+                    "Operations on workflows",
+                    "Started, stopped, looked at and told of events, by what became of it.",
                     "reqps",
                     (
                         Query(
-                            "sum by (operation, success) (rate(dapr_component_state_count[$__rate_interval]))",
-                            "{{operation}} {{success}}",
+                            "sum by (operation, status) "
+                            "(rate(dapr_runtime_workflow_operation_count[$__rate_interval]))",
+                            "{{operation}} {{status}}",
                         ),
                     ),
                 ),
                 Panel(
-                    "Until the state store answers",
-                    "The 95th percentile, by operation.",
+                    "Until an activity is answered",
+                    "The 95th percentile, as Dapr sees it: what a step takes, and what saving it costs.",
                     "ms",
                     (
                         Query(
-                            "histogram_quantile(0.95, sum by (le, operation) "
-                            "(rate(dapr_component_state_latencies_bucket[$__rate_interval])))",
-                            "{{operation}}",
+                            "histogram_quantile(0.95, sum by (le, region) "
+                            "(rate(dapr_runtime_workflow_activity_execution_latency_bucket[$__rate_interval])))",
+                            "{{region}}",
                         ),
                     ),
                 ),

@@ -23,7 +23,7 @@ _SITE = SITE_NAMES["w"]
 _RETENTION = ("7d", "512MB")
 _SERIES = 20_000
 """What one part may tell at most; more is a fault of that part, and is refused."""
-_UNREAD = "go_.*|promhttp_.*|grpc_server_handled_latency.*|etcd_debugging_.*"
+_UNREAD = "(dapr_grpc|dapr_http|etcd_debugging|go|grpc|prometheus_http|promhttp)_.*"
 """What nobody looks at, and is much."""
 
 
