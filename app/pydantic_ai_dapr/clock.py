@@ -7,9 +7,11 @@ But while a run's coroutine runs the workflow's time stands still, so it is know
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from itertools import takewhile
+from operator import is_
 
 from pydantic_ai.messages import ModelMessage
 
@@ -20,6 +22,7 @@ class RunClock:
     def __init__(self) -> None:
         self._began: list[datetime] = []
         self._until: list[tuple[datetime, datetime]] = []
+        self._set: Sequence[ModelMessage] = ()
 
     @contextmanager
     def running(self, at: datetime) -> Generator[None]:
@@ -39,9 +42,14 @@ class RunClock:
         ended, at = self._until[number]
         return at if shown <= ended else shown
 
-    def set(self, messages: Iterable[ModelMessage]) -> None:
-        """Give the messages that the coroutine made the workflow's time; all others keep their own."""
-        for message in messages:
+    def set(self, messages: Sequence[ModelMessage]) -> None:
+        """Give the messages that the coroutine made the workflow's time; all others keep their own.
+
+        A run gives all its messages at each model request: those that it began with the last time have theirs.
+        """
+        known = sum(takewhile(bool, map(is_, messages, self._set)))
+        self._set = messages
+        for message in messages[known:]:
             for stamped in (message, *message.parts):
                 shown = getattr(stamped, "timestamp", None)
                 if isinstance(shown, datetime) and shown.tzinfo is not None:

@@ -9,7 +9,9 @@ from pydantic_ai.messages import ModelMessage, ModelRequest, ModelResponse, Text
 from pydantic_ai_dapr.clock import RunClock
 
 from tests.support.conformance import started
+from tests.support.durable_agents import DurableRun
 from tests.support.scenarios import SCENARIOS, Scenario
+from tests.support.scenarios.scenario import durable, script
 from tests.support.workflow_engine import BEGAN
 
 pytestmark = pytest.mark.unit
@@ -49,3 +51,28 @@ def test_what_was_stamped_elsewhere_keeps_its_time() -> None:
     clock.set([before, during, after])
     assert (times([before]), after.timestamp) == shown
     assert times([during])[1] == AT
+
+
+def test_a_message_that_is_not_the_last_times_any_more_is_given_its_time() -> None:
+    clock = RunClock()
+    first, last = ModelRequest.user_text_prompt("first"), ModelRequest.user_text_prompt("last")
+    clock.set([first, last])
+    with clock.running(AT):
+        summary = ModelRequest.user_text_prompt("in short")
+    clock.set([first, summary, last])
+    assert times([summary])[1] == AT
+
+
+def test_the_times_of_a_step_cost_the_same_however_long_the_run_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    def looked_up(steps: int) -> int:
+        asked: list[datetime] = []
+        monkeypatch.setattr(RunClock, "time", lambda self, shown: asked.append(shown) or shown)
+        agent = durable(script(*[[("noop", {})]] * steps, ["done"]))
+        agent.tool_plain(lambda: None, name="noop")
+        run = DurableRun(agent, max_iterations=steps + 1)
+        run.finish()
+        run.stop()
+        return len(asked)
+
+    of_4, of_8, of_12 = looked_up(4), looked_up(8), looked_up(12)
+    assert of_12 - of_8 == of_8 - of_4
