@@ -9,16 +9,17 @@ import uuid
 from collections.abc import AsyncIterator, Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Literal, TypeVar, cast
 
 from dapr.ext.workflow._durabletask.worker import VersionNotRegisteredException
-from pydantic import JsonValue, TypeAdapter
-from pydantic_ai import Agent
+from pydantic import JsonValue, TypeAdapter, ValidationError
+from pydantic_ai import Agent, AgentRetries
 from pydantic_ai.capabilities.abstract import leaf_capabilities
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, UserContent
 from pydantic_ai.settings import ModelSettings
 from pydantic_ai.tools import DeferredToolResults
 from pydantic_ai.usage import RunUsage, UsageLimits
+from pydantic_ai.workspaces import WorkspaceRef
 from pydantic_core import to_jsonable_python
 
 from pydantic_ai_dapr.agents import AgentHost
@@ -184,18 +185,23 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
         deferred_tool_results: DeferredToolResults | None = None,
         conversation_id: str | None = None,
         metadata: dict[str, JsonValue] | None = None,
+        usage: RunUsage | None = None,
+        retries: int | AgentRetries | None = None,
+        workspace: WorkspaceRef | Literal["new"] | None = None,
+        run_timeout: float | None = None,
         run_id: str | None = None,
         timeout: float = 10.0,
     ) -> RunHandle[Output]:
         """Start a run and return its handle, within `timeout` seconds. The arguments are those of `Agent.run`.
 
-        `model` is a model's name, or a key of the durability's `models`. Raises TypeError where an argument can't be
-        carried, RunExistsError where the id is taken, and WorkflowUnavailableError where the sidecar does not answer:
-        then whether the run started is unknown.
+        `model` is a model's name, or a key of the durability's `models`. `run_timeout` is what `Agent.run` calls
+        `timeout`: so many seconds of the workflow's time after it has begun the run fails with RunTimedOut, wherever
+        it is. Raises TypeError where an argument can't be carried, RunExistsError where the id is taken, and
+        WorkflowUnavailableError where the sidecar does not answer: then whether the run started is unknown.
         """
         unique = run_id is None
         run_id = run_id or uuid.uuid4().hex
-        run_input = RunInput(
+        run_input = _carried(
             run_id=run_id,
             prompt=_prompt.dump_python(
                 prompt if prompt is None or isinstance(prompt, str) else list(prompt), mode="json"
@@ -209,6 +215,10 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
             deferred_tool_results=_dumped(_deferred, deferred_tool_results),
             conversation_id=conversation_id,
             metadata=metadata,
+            usage=usage,
+            retries=retries,
+            workspace=workspace,
+            timeout=run_timeout,
             version=self.version,
             trace=carried(),
         )
@@ -387,6 +397,10 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
                 deferred_tool_results=_loaded(_deferred, run_input.deferred_tool_results),
                 conversation_id=run_input.conversation_id,
                 metadata=run_input.metadata,
+                usage=run_input.usage,
+                retries=cast("int | AgentRetries | None", run_input.retries),
+                workspace=run_input.workspace,
+                timeout=run_input.timeout,
                 capabilities=hosted.added or None,
                 infer_name=False,
             )
@@ -465,6 +479,18 @@ def _version(name: str, version: str, agent: Agent[Deps, Output]) -> _Version[De
     added = DaprDurability(name=f"{name}@{version}" if version else name).for_agent(agent)
     durability = next(one for one in leaf_capabilities(added) if isinstance(one, DaprDurability))
     return _Version(agent, durability, [added])
+
+
+def _carried(**arguments: Any) -> RunInput:
+    """What a run is started with. Raises TypeError, naming them, where arguments can't be carried."""
+    try:
+        return RunInput(**arguments)
+    except ValidationError as error:
+        names = sorted({str(one["loc"][0]) for one in error.errors()})
+        raise TypeError(
+            f"{', '.join(names)} can't be carried to a worker, which may be another process: {error}. Give the run "
+            "data, and what is code or alive to the agent that the worker hosts"
+        ) from error
 
 
 def _dumped(adapter: TypeAdapter[Any], value: Any) -> Any:

@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic_ai.usage import RunUsage
+from pydantic_ai.workspaces import WorkspaceRef
 
 RECOVER = "recover"
 """The external event that makes a run issue its open operations again, after wake-ups were lost."""
@@ -32,6 +34,11 @@ class RunInput(BaseModel):
     deferred_tool_results: dict[str, JsonValue] | None = None
     conversation_id: str | None = None
     metadata: dict[str, JsonValue] | None = None
+    usage: RunUsage | None = None
+    retries: int | dict[str, int] | None = None
+    workspace: Literal["new"] | WorkspaceRef | None = None
+    timeout: float | None = None
+    """Seconds of the workflow's time, for the whole run."""
     version: str = ""
     trace: dict[str, str] = Field(default_factory=dict)
     """W3C trace context of the caller, so that one trace spans the run wherever it is executed."""

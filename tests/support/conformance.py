@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -41,7 +42,7 @@ def plain(scenario: Scenario) -> Outcome:
     """What comes of the scenario's agent where nothing makes it durable."""
 
     def run() -> tuple[Any, Any, Any]:
-        result = scenario.make().run_sync(scenario.prompt, deps=scenario.deps, **scenario.plain)
+        result = scenario.make().run_sync(scenario.prompt, deps=scenario.deps, **deepcopy(scenario.plain))
         return result.output, result.all_messages(), result.usage
 
     return outcome(run)

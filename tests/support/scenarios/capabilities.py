@@ -22,6 +22,7 @@ from pydantic_ai.capabilities import (
 from pydantic_ai.exceptions import ModelRetry, SkipModelRequest, SkipToolExecution
 from pydantic_ai.messages import ModelResponse, TextPart
 from pydantic_ai.profiles import ModelProfile
+from pydantic_ai.workspaces import LocalWorkspaceBackend, WorkspaceRef
 
 from tests.support.scenarios.scenario import durable, scenario, script
 
@@ -181,5 +182,27 @@ def a_workspace() -> Agent[Any, Any]:
     async def keep(ctx: RunContext[Any], text: str) -> str:
         await ctx.workspace.write_text("note.txt", text)
         return await ctx.workspace.read_text("note.txt")
+
+    return agent
+
+
+FOLDER = WorkspaceRef(provider="local", id=str(Path(tempfile.gettempdir()) / "pydantic-ai-dapr-workspace"))
+
+
+class AnyFolder(AbstractCapability[Any]):
+    """Works where the run says."""
+
+    def get_workspace(self, ctx: RunContext[Any], *, ref: WorkspaceRef | None) -> LocalWorkspaceBackend | None:
+        return LocalWorkspaceBackend(ref.id) if ref else None
+
+
+@scenario(plain={"workspace": FOLDER}, wire={"workspace": {"provider": "local", "id": FOLDER.id}})
+def a_workspace_of_the_run() -> Agent[Any, Any]:
+    Path(FOLDER.id).mkdir(exist_ok=True)
+    agent = durable(script([("where", {})], ["done"]), capabilities=[AnyFolder()])
+
+    @agent.tool
+    async def where(ctx: RunContext[Any]) -> str:
+        return await ctx.workspace.working_dir()
 
     return agent

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from pydantic import TypeAdapter
@@ -14,9 +15,10 @@ from pydantic_ai import (
     RunContext,
     ToolDenied,
 )
-from pydantic_ai.capabilities import HandleDeferredToolCalls
+from pydantic_ai.capabilities import AbstractCapability, HandleDeferredToolCalls
+from pydantic_ai.exceptions import ModelRetry
 from pydantic_ai.messages import ModelMessage, ModelMessagesTypeAdapter, ModelRequest, ModelResponse, ToolCallPart
-from pydantic_ai.usage import UsageLimits
+from pydantic_ai.usage import RunUsage, UsageLimits
 
 from tests.support.scenarios.scenario import durable, scenario, script
 
@@ -129,3 +131,47 @@ def more_calls_than_are_allowed() -> Agent[Any, Any]:
         return None
 
     return agent
+
+
+@scenario(
+    plain={"usage": RunUsage(requests=2, tool_calls=1), "usage_limits": UsageLimits(request_limit=3)},
+    wire={"usage": {"requests": 2, "tool_calls": 1}, "usage_limits": {"request_limit": 3}},
+    raises="UsageLimitExceeded",
+)
+def a_limit_that_counts_what_was_used_before() -> Agent[Any, Any]:
+    agent = durable(script([("noop", {})], ["done"]))
+
+    @agent.tool_plain
+    def noop() -> None:
+        return None
+
+    return agent
+
+
+@scenario(
+    plain={"usage": RunUsage(requests=2, input_tokens=10), "retries": {"tools": 2, "output": 0}},
+    wire={"usage": {"requests": 2, "input_tokens": 10}, "retries": {"tools": 2, "output": 0}},
+)
+def usage_and_retries_of_the_run() -> Agent[Any, Any]:
+    agent = durable(script([("fails", {"n": 1})], [("fails", {"n": 2})], [("fails", {"n": 3})], ["done"]))
+
+    @agent.tool
+    def fails(ctx: RunContext[Any], n: int) -> str:
+        if n < 3:
+            raise ModelRetry(f"once more, after {ctx.retry} of {ctx.max_retries}")
+        return f"{ctx.usage.requests} requests"
+
+    return agent
+
+
+class Dawdling(AbstractCapability[Any]):
+    """Waits before it asks the model."""
+
+    async def before_model_request(self, ctx: RunContext[Any], request_context: Any) -> Any:
+        await asyncio.sleep(600)
+        return request_context
+
+
+@scenario(plain={"timeout": 2.0}, wire={"timeout": 2.0}, raises="RunTimedOut")
+def a_run_that_takes_too_long() -> Agent[Any, Any]:
+    return durable(script(["done"]), capabilities=[Dawdling()])
