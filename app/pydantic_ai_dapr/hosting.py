@@ -151,11 +151,12 @@ class WorkflowHost:
         return self._connection is not None
 
     def start(self) -> None:
-        """Connect to the sidecar, and execute runs until `shutdown`.
+        """Connect to the sidecar, and execute runs until `shutdown`; where this does so already, nothing is changed.
 
-        Raises RuntimeError where this process hosts something on the same sidecar already: see `start_together`.
+        Raises RuntimeError where this process hosts something else on the same sidecar: see `start_together`.
         """
-        start_together([self])
+        if not self.is_running:
+            start_together([self])
 
     def register(self, runtime: Any) -> None:
         """Register workflows and activities."""

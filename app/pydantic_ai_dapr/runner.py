@@ -260,7 +260,7 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
 
     def run_sync(
         self,
-        prompt: str | Sequence[UserContent] | None = None,
+        user_message: str | Sequence[UserContent] | None = None,
         session_id: str | None = None,
         *,
         run_id: str | None = None,
@@ -270,12 +270,12 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
     ) -> RunResult[Output]:
         """Start a run and wait for its result. `session_id` is the conversation's id, `workflow_id` another name of
         `run_id`; the other arguments are those of `schedule`."""
-        handle = self.schedule(prompt, conversation_id=session_id, run_id=run_id or workflow_id, **arguments)
+        handle = self.schedule(user_message, conversation_id=session_id, run_id=run_id or workflow_id, **arguments)
         return handle.result(timeout)
 
     async def run(
         self,
-        prompt: str | Sequence[UserContent] | None = None,
+        user_message: str | Sequence[UserContent] | None = None,
         session_id: str | None = None,
         *,
         run_id: str | None = None,
@@ -285,7 +285,7 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
     ) -> RunResult[Output]:
         """Start a run and wait for its result, without blocking the event loop."""
         handle = await asyncio.to_thread(
-            lambda: self.schedule(prompt, conversation_id=session_id, run_id=run_id or workflow_id, **arguments)
+            lambda: self.schedule(user_message, conversation_id=session_id, run_id=run_id or workflow_id, **arguments)
         )
         return await handle.wait(timeout)
 
@@ -324,9 +324,12 @@ class DaprWorkflowAgentRunner(AgentHost, Generic[Deps, Output]):
             yield told
 
     def get_workflow_status(self, workflow_id: str) -> dict[str, Any] | None:
-        """The run's state as plain data."""
+        """The run's state as plain data, with the keys `workflow_id` and `last_updated_at` too."""
         status = self.status(workflow_id)
-        return status.model_dump(mode="json") if status else None
+        if status is None:
+            return None
+        told = status.model_dump(mode="json")
+        return told | {"workflow_id": told["run_id"], "last_updated_at": told["updated_at"]}
 
     def terminate_workflow(self, workflow_id: str) -> None:
         """End the run, and cancel the tools that it runs at this moment."""
