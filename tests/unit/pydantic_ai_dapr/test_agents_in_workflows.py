@@ -18,6 +18,7 @@ from pydantic_ai_dapr.journal import Journal
 from pydantic_ai_dapr.payloads import Payloads
 
 from tests.support.durable_agents import Values, Worker, comparable
+from tests.support.spans import Tree, recorded, trees
 from tests.support.workflow_engine import Engine, activity_context
 
 pytestmark = pytest.mark.unit
@@ -27,7 +28,8 @@ def _answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
     """Stamps until it has two stamps, then tells them all."""
     stamps = [str(part.content) for one in messages for part in one.parts if isinstance(part, ToolReturnPart)]
     if len(stamps) % 2 == 0 and not isinstance(messages[-1].parts[-1], ToolReturnPart):
-        return ModelResponse(parts=[ToolCallPart("stamp"), ToolCallPart("stamp")])
+        calls = [ToolCallPart("stamp", tool_call_id=f"call-{len(stamps) + number}") for number in range(2)]
+        return ModelResponse(parts=calls)
     return ModelResponse(parts=[TextPart(" ".join(stamps))])
 
 
@@ -95,9 +97,9 @@ def _ids(result: Any) -> list[str]:
     return [message.run_id for message in result.all_messages()]
 
 
-def desk(agent: Agent[None, str] | None = None) -> Desk:
+def desk(agent: Agent[None, str] | None = None, kept_runs: int = 256) -> Desk:
     agent = agent or clerk()
-    agents = DurableAgents([agent], port=1)
+    agents = DurableAgents([agent], port=1, kept_runs=kept_runs)
     return Desk(agents, ordering(agent, agents))
 
 
@@ -147,6 +149,38 @@ def test_a_worker_that_is_killed_at_any_step_repeats_none(crash: int) -> None:
     assert made.steps == ["find", "book", "send"]
     assert made.began() == [f"order-1:{number}" for number in range(1, 9)]
     assert made.engine.result["sent"] == "send(4)"
+
+
+def traces(run: Callable[[], object]) -> list[tuple[int, Tree]]:
+    """The traces of what is run, each with its identifier, in their order."""
+    with recorded() as recorder:
+        run()
+        spans = recorder.take()
+    identifiers = dict.fromkeys(span.context.trace_id for span in spans)
+    return [(one, *trees([span for span in spans if span.context.trace_id == one])) for one in identifiers]
+
+
+def killed_at_every_step(made: Desk) -> None:
+    made.engine.turn()
+    while not made.engine.ended:
+        for number in list(made.engine.wakeups):
+            made.replace_worker()
+            made.engine.serve(number, made.serve)
+        made.replace_worker()
+        made.engine.turn()
+
+
+def test_each_agent_in_a_workflow_has_one_trace_as_alone_wherever_it_goes_on() -> None:
+    def alone() -> None:
+        first = clerk().run_sync("find(7)")
+        clerk().run_sync("book(stamped stamped)", message_history=first.all_messages())
+
+    kept, replayed, killed = desk(), desk(kept_runs=0), desk()
+    found = traces(lambda: kept.engine.run(kept.serve))
+    assert [tree for _, tree in found] == [tree for _, tree in traces(alone)]
+    assert [tree.name for _, tree in found] == ["invoke_agent clerk"] * 2
+    assert traces(lambda: replayed.engine.run(replayed.serve)) == found
+    assert traces(lambda: killed_at_every_step(killed)) == found
 
 
 def test_a_later_part_of_the_workflow_hears_recover() -> None:
