@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from pydantic_ai import Agent
-from pydantic_ai_dapr import DaprWorkflowAgentRunner, RunStatus
+from pydantic_ai_dapr import DaprWorkflowAgentRunner, RunStatus, hosting
 
 from infra.state import project_root
 from tests.support.workflow_engine import BEGAN
@@ -53,6 +53,15 @@ OTHER_DEFAULTS = {("serve", "host"): "127.0.0.1"}
 PAGE = (project_root() / "docs" / "moving-to-pydantic-ai-dapr.md").read_text()
 
 
+class Shared:
+    """A connection, and how often it was let go."""
+
+    released = 0
+
+    def release(self) -> None:
+        self.released += 1
+
+
 @pytest.mark.parametrize("method", POSITIONAL)
 def test_a_call_that_is_right_there_is_right_here(method: str) -> None:
     ours = inspect.signature(getattr(DaprWorkflowAgentRunner, method))
@@ -85,3 +94,20 @@ def test_what_is_told_of_a_run_has_the_keys_that_it_has_there(monkeypatch: pytes
     assert told.keys() >= {"workflow_id", "status", "created_at", "last_updated_at"}
     assert runner.get_workflow_status("run-2") is None
     assert (runner.agent.name, runner.is_running) == ("agent", False)
+
+
+def test_a_runner_that_was_started_can_be_started_as_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    runner, shared, started = DaprWorkflowAgentRunner(Agent("test", name="agent"), port=1), Shared(), []
+
+    def start_together(runners: list[Any]) -> None:
+        started.append(runners)
+        runner.started(shared)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(hosting, "start_together", start_together)
+    monkeypatch.setattr(runner, "_watch", lambda operations: None)
+    runner.start()
+    runner.start()
+    assert (started, runner.is_running) == ([[runner]], True)
+    runner.shutdown()
+    runner.shutdown()
+    assert (shared.released, runner.is_running) == (1, False)

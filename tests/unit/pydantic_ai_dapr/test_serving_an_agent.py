@@ -7,8 +7,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import uvicorn
 from fastapi.testclient import TestClient
-from pydantic_ai_dapr import RunExistsError, RunStatus, WorkflowUnavailableError
+from pydantic_ai import Agent
+from pydantic_ai_dapr import DaprWorkflowAgentRunner, RunExistsError, RunStatus, WorkflowUnavailableError
 from pydantic_ai_dapr.serving import check_exposure, http_api
 
 pytestmark = pytest.mark.unit
@@ -95,3 +97,22 @@ def test_nobody_is_served_beyond_this_machine_without_token_and_tls() -> None:
     for token, certificate in (("secret", None), (None, "cert.pem")):
         with pytest.raises(ValueError, match="needs token=… and ssl_certfile"):
             check_exposure("0.0.0.0", token, certificate)
+
+
+def test_who_serves_executes_runs_until_the_server_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[Any] = []
+    serving = DaprWorkflowAgentRunner(Agent("test", name="desk"), port=1)
+
+    def run(app: Any, **options: Any) -> None:
+        told.append((app.title, options["host"], options["port"]))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(uvicorn, "run", run)
+    monkeypatch.setattr(serving, "start", lambda: told.append("start"))
+    monkeypatch.setattr(serving, "shutdown", lambda: told.append("shutdown"))
+    with pytest.raises(ValueError, match="needs token"):
+        serving.serve(host="0.0.0.0")
+    assert told == []
+    with pytest.raises(KeyboardInterrupt):
+        serving.serve(port=6001)
+    assert told == ["start", ("desk: durable runs", "127.0.0.1", 6001), "shutdown"]
