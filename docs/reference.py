@@ -74,7 +74,7 @@ def _entry(name: str, value: Any, library: str) -> Iterator[str]:
             shown = _signature(member, function)
             yield from (f"#### {name}.{member}", "")
             yield from _code(shown.replace("()", "", 1) if isinstance(found, property) else shown)
-            yield from (inspect.cleandoc(function.__doc__), "")
+            yield from (inspect.cleandoc(function.__doc__ or ""), "")
 
 
 def _members(value: type, library: str) -> dict[str, Any]:

@@ -19,14 +19,15 @@ NAME = "counting"
 STEPS = 6
 
 
-def build(step_seconds: float) -> Agent[int, str]:
-    """Counts to `deps`, then says so."""
+def build(step_seconds: float, steps: int = STEPS) -> Agent[int, str]:
+    """Counts to `steps`, then says so."""
 
     def answer(messages: list[ModelMessage], info: AgentInfo) -> ModelResponse:
-        counted = [part for message in messages for part in message.parts if isinstance(part, ToolReturnPart)]
-        if len(counted) < STEPS:
-            return ModelResponse(parts=[ToolCallPart("count", {"number": len(counted) + 1})])
-        return ModelResponse(parts=[TextPart(f"counted to {sum(1 for _ in counted)}")])
+        last = messages[-1].parts[-1]
+        counted = int(last.content) if isinstance(last, ToolReturnPart) else 0
+        if counted < steps:
+            return ModelResponse(parts=[ToolCallPart("count", {"number": counted + 1})])
+        return ModelResponse(parts=[TextPart(f"counted to {counted}")])
 
     agent = Agent(FunctionModel(answer), deps_type=int, name=NAME, capabilities=[DaprDurability()])
 
@@ -38,11 +39,14 @@ def build(step_seconds: float) -> Agent[int, str]:
     return agent
 
 
-def runner(port: int, token: str, step_seconds: float, on_attempt: Any = None) -> DaprWorkflowAgentRunner[int, str]:
-    return DaprWorkflowAgentRunner(build(step_seconds), name=NAME, port=port, api_token=token, on_attempt=on_attempt)
+def runner(
+    port: int, token: str, step_seconds: float, on_attempt: Any = None, steps: int = STEPS
+) -> DaprWorkflowAgentRunner[int, str]:
+    options: Any = {"port": port, "api_token": token, "on_attempt": on_attempt, "max_iterations": steps + 1}
+    return DaprWorkflowAgentRunner(build(step_seconds, steps), name=NAME, **options)
 
 
-def main(port: str, token: str, step_seconds: str, attempts: str) -> None:
+def main(port: str, token: str, step_seconds: str, attempts: str, steps: str = str(STEPS)) -> None:
     """A worker: writes every attempt down, until it is killed."""
     lock = threading.Lock()
 
@@ -50,7 +54,7 @@ def main(port: str, token: str, step_seconds: str, attempts: str) -> None:
         with lock, Path(attempts).open("a") as file:
             file.write(json.dumps(asdict(attempt)) + "\n")
 
-    runner(int(port), token, float(step_seconds), write).start()
+    runner(int(port), token, float(step_seconds), write, int(steps)).start()
     threading.Event().wait()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from collections import Counter
 from collections.abc import AsyncIterable, Callable, Iterator
@@ -11,6 +12,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from pydantic_ai import Agent, FunctionToolset, RunContext
 from pydantic_ai.capabilities import HandleDeferredToolCalls
@@ -18,17 +20,22 @@ from pydantic_ai.external_events import ExternalEventError, wait_for_external_ev
 from pydantic_ai.messages import ModelMessage, ModelResponse, TextPart, ToolCallPart, ToolReturnPart
 from pydantic_ai.models.function import AgentInfo, FunctionModel
 from pydantic_ai_dapr import (
+    AgentRunClient,
     Attempt,
     DaprDurability,
     DaprWorkflowAgentRunner,
     PayloadTooLargeError,
     RunFailedError,
+    RunInput,
     WaitForApproval,
+    WorkflowUnavailableError,
     start_together,
+    steps,
 )
 from pydantic_ai_dapr.client import operations_of
 
-from tests.component.dapr_stack import API_TOKEN, DaprStack, dapr_stack, until
+from tests.component.dapr_stack import API_TOKEN, DaprStack, dapr_stack, read_lines, until
+from tests.component.pydantic_ai_dapr import counting_agent
 
 pytestmark = pytest.mark.component
 
@@ -91,6 +98,44 @@ def test_a_long_run_goes_on_in_segments_and_in_another_worker(stack: DaprStack) 
         assert sum(count - 1 for count in ended.values()) <= 1  # the one that was in hand when the worker stopped
         second.purge_workflow(handle.run_id)
         assert second.status(handle.run_id) is None
+
+
+LONG, PATIENT = 1000, 300.0
+MIB = 1024 * 1024
+
+
+def test_a_run_of_a_thousand_steps_ends_with_a_short_history_and_little_memory(
+    stack: DaprStack, tmp_path: Path
+) -> None:
+    attempts, port = tmp_path / "attempts.jsonl", stack.sidecars[0].grpc_port
+    command = [sys.executable, "-m", counting_agent.__name__, str(port), API_TOKEN, "0", str(attempts), str(LONG)]
+    worker = psutil.Process(stack.spawn("worker", command, PYTHONPATH=str(Path(__file__).parents[3])).pid)
+    asks = AgentRunClient(counting_agent.NAME, port=port, api_token=API_TOKEN)
+    go = RunInput(run_id="run-1", prompt="count")
+    until("a worker", lambda: _does(lambda: asks.start("run-1", go, timeout=1.0)), seconds=60)
+    until("its hundredth step", lambda: len(read_lines(attempts)) > 4 * 100, seconds=PATIENT, every=1.0)
+    begun, resident, history = worker.memory_info().rss, [0], [0]
+
+    def ended() -> bool:
+        try:
+            status = asks.status("run-1", payloads=False)
+            history.append(sum(map(len, asks.hub.recorded("run-1", 5))))
+        except WorkflowUnavailableError:
+            return False
+        resident.append(worker.memory_info().rss)
+        return status is not None and status.is_terminal
+
+    until("the end of the run", ended, seconds=PATIENT, every=1.0)
+    status = asks.status("run-1")
+    assert status is not None
+    assert isinstance(status.output, dict)
+    assert status.output["output"] == f"counted to {LONG}"
+    assert max(history) < MIB
+    assert max(resident) - begun < 100 * MIB
+    executed = Counter(line["key"] for line in read_lines(attempts) if line["phase"] == "ended")
+    assert executed == {f"run-1:{number}": 1 for number in range(1, 2 * LONG + 2)}
+    assert [one.ordinal for one in steps(asks.history("run-1"))] == list(range(1, 2 * LONG + 2))
+    asks.close()
 
 
 def test_payloads_larger_than_the_message_limit_are_kept_beside_the_history(stack: DaprStack) -> None:
@@ -253,8 +298,9 @@ def test_agents_of_one_process_start_together(stack: DaprStack) -> None:
     runners = [DaprWorkflowAgentRunner(agent, port=port, api_token=API_TOKEN) for agent in agents]
     start_together(runners)
     try:
+        runners[0].start()  # changes nothing
         with pytest.raises(RuntimeError, match="start_together"):
-            runners[0].start()
+            DaprWorkflowAgentRunner(agents[0], port=port, api_token=API_TOKEN).start()
         handles = [runner.schedule("go") for runner in runners for _ in range(5)]
         assert [handle.result().output for handle in handles] == ["one"] * 5 + ["two"] * 5
         assert set(runners[0].client.run_ids(["completed"])) == {handle.run_id for handle in handles}

@@ -5,15 +5,22 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
-from pydantic_ai_dapr import AgentRunClient, RunInput, RunStatus, WorkflowUnavailableError
+from pydantic_ai_dapr import AgentRunClient, RunInput, RunStatus, WorkflowUnavailableError, verify
 
 from tests.component.dapr_stack import API_TOKEN, DaprStack, _answers, free_ports, kill, read_lines, until
+from tests.component.database import Database
 from tests.component.pydantic_ai_dapr import travelling_agent, weather_server
+from tests.component.run_index.conftest import server
+from tests.component.signed_stack import SIGNER, SignedStack
 
 pytestmark = pytest.mark.component
+__all__ = ["server"]
+Stack = TypeVar("Stack", bound=DaprStack)
 ROOT = str(Path(__file__).parents[3])
 TOLD = (
     "['broken', 'extremes', 'forecast']: ['sunny in Rome', 'sunny in Oslo', {'high': 30, 'low': -2}, "
@@ -21,16 +28,19 @@ TOLD = (
 )
 
 
-@pytest.fixture
-def stack(tmp_path: Path) -> Iterator[DaprStack]:
-    made = DaprStack(tmp_path)
+@contextmanager
+def with_weather(made: Stack) -> Iterator[Stack]:
+    """The stack, whose sidecar has an MCP server among its resources."""
     try:
+        if isinstance(made, SignedStack):
+            made.start_sentry()
         made.start_control_plane()
         (port,) = free_ports(1)
-        command = [sys.executable, "-m", weather_server.__name__, str(port), str(tmp_path / "calls.jsonl"), "0.5"]
+        calls = made.directory / "calls.jsonl"
+        command = [sys.executable, "-m", weather_server.__name__, str(port), str(calls), "0.5"]
         made.spawn("weather", command, PYTHONPATH=ROOT)
         until("the MCP server", lambda: _answers(port))
-        resources = tmp_path / "resources"
+        resources = made.directory / "resources"
         resources.mkdir()
         (resources / "weather.yaml").write_text(
             "apiVersion: dapr.io/v1alpha1\nkind: MCPServer\nmetadata: {name: weather}\n"
@@ -40,6 +50,18 @@ def stack(tmp_path: Path) -> Iterator[DaprStack]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[DaprStack]:
+    with with_weather(DaprStack(tmp_path)) as made:
+        yield made
+
+
+@pytest.fixture
+def signed(tmp_path: Path, server: Database) -> Iterator[SignedStack]:
+    with with_weather(SignedStack(tmp_path, dsn=server.dsn)) as made:
+        yield made
 
 
 def worker(stack: DaprStack, name: str, sidecar: int = 0) -> subprocess.Popen[bytes]:
@@ -117,4 +139,20 @@ def test_a_call_whose_wake_ups_are_lost_is_made_once_more(stack: DaprStack) -> N
     until("the worker", recovered)
     assert output(end(asks)).startswith(TOLD)
     assert cities(stack) == ["Rome", "Oslo", "Oslo"]
+    asks.close()
+
+
+def test_signed_histories_prove_what_the_server_was_asked_though_the_worker_died(signed: SignedStack) -> None:
+    process, asks = worker(signed, "first"), client(signed)
+    until("a worker", lambda: started(asks))
+    until("the second call", lambda: "Oslo" in cities(signed))
+    kill(process)
+    worker(signed, "second")
+    assert output(end(asks)).startswith(TOLD)
+    assert cities(signed) == ["Rome", "Oslo"]
+    export = asks.export("run-1", signed.store())
+    found = verify(export, signed.root, SIGNER)
+    assert (found.valid, found.reason, found.ended) == (True, None, True)
+    asked = [event.input for event in export.events if event.type == "childWorkflowInstanceCreated"]
+    assert asked[1] == {"arguments": {"city": "Rome"}}
     asks.close()
