@@ -61,7 +61,7 @@ def _lines() -> Iterator[str]:
 def _entry(name: str, value: Any, library: str) -> Iterator[str]:
     if isinstance(value, str):
         notes = [_notes(module) for known, module in list(sys.modules.items()) if known.startswith(f"{library}.")]
-        yield from (*_code(f"{name} = {value!r}"), next(found[name] for found in notes if name in found), "")
+        yield from (*_code(f'{name} = "{value}"'), next(found[name] for found in notes if name in found), "")
         return
     if not (isinstance(value, type) and issubclass(value, Exception)):
         yield from _code(_signature(name, value))

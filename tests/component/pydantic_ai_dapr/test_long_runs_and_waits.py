@@ -100,7 +100,7 @@ def test_a_long_run_goes_on_in_segments_and_in_another_worker(stack: DaprStack) 
         assert second.status(handle.run_id) is None
 
 
-LONG, PATIENT = 1000, 300.0
+LONG, PATIENT = 1000, 600.0
 MIB = 1024 * 1024
 
 
