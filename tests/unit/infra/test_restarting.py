@@ -74,6 +74,15 @@ def test_each_runs_again_before_the_next(region: Region, supervisor: Supervisor)
     assert told == done
 
 
+def test_the_process_of_before_does_not_pass_for_the_new_one(
+    region: Region, supervisor: Supervisor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restarting, "ask", lambda *_, timeout: None)
+    with pytest.raises(NotFinished, match="api of region-a does not run again"):
+        restart(region, ["api"], deadline_seconds=0.01)
+    assert supervisor.processes["api"].running
+
+
 def test_one_that_does_not_run_again_ends_it(region: Region, supervisor: Supervisor) -> None:
     supervisor.broken = True
     with pytest.raises(NotFinished, match=r"api of region-a does not run again \(restarting\): see .*api\.log"):
