@@ -52,7 +52,7 @@ def test_a_damaged_file_is_an_error_that_says_what_to_do(tmp_path: Path) -> None
 
 
 def test_every_line_between_sites_has_a_link_in_each_direction_that_is_dialled() -> None:
-    assert len({link.name for link in LINKS}) == len(LINKS) == 20
+    assert len({link.name for link in LINKS}) == len(LINKS) == 22
     for source, to in (("a", "b"), ("b", "a"), ("a", "w"), ("b", "w"), ("w", "a"), ("w", "b")):
         assert between(source, to, "etcd-peer").name == f"{source}-{to}.etcd-peer"
     assert between("a", "b", "etcd-client").upstream == "b.etcd"
