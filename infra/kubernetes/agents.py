@@ -29,6 +29,7 @@ _SCHEDULERS = 3
 _SCHEDULER_PODS = "app=dapr-scheduler-server"
 _TOOL_HOST = "tool-host"
 _APP_PORT = 6001
+_SIDECAR_HEALTH = 3501
 _COMPANION_SECRETS = "/etc/holdfast/companion"
 _TLS_DIRECTORY = TLS.ca.rpartition("/")[0]
 
@@ -250,8 +251,10 @@ class ToolHost(Part):
             places.kubernetes.image,
             ["python", "-m", places.kubernetes.tool_host],
             _MUCH,
-            # Its sidecar's readiness is the pod's; of itself it only can be alive.
-            core.v1.ProbeArgs(exec_=core.v1.ExecActionArgs(command=["test", "-d", "/proc/self"]), period_seconds=5),
+            # It has no door of its own: what it can do is what its sidecar can, whose public port tells.
+            core.v1.ProbeArgs(
+                http_get=core.v1.HTTPGetActionArgs(path="/v1.0/healthz", port=_SIDECAR_HEALTH), period_seconds=2
+            ),
             mounts={"/tmp": "tmp"},  # noqa: S108
             env=[core.v1.EnvVarArgs(name="DAPR_API_TOKEN", value_from=token)],
             env_from=_environment(self, places, declare=False),

@@ -7,6 +7,8 @@ module has to be fetched, seconds where it is there.
 from __future__ import annotations
 
 import dataclasses
+import functools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ import jsonschema
 import kubernetes_validate
 import pytest
 import yaml
+from kubernetes_validate import utils
 
 from infra.toolchain.errors import GoUnusable
 from infra.toolchain.go import source
@@ -31,6 +34,14 @@ EVERYTHING = dataclasses.replace(
     storage_class="fast",
     exposure="LoadBalancer",
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def schemas_read_once() -> Iterator[None]:
+    """They are megabytes, which the library reads anew for each object."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(utils, "schema_contents", functools.cache(utils.schema_contents))
+        yield
 
 
 @pytest.fixture(scope="module")

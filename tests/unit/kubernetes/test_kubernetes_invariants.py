@@ -61,8 +61,8 @@ def test_each_provider_is_a_context_of_its_own(program: Program) -> None:
 
 
 def test_both_regions_are_the_same_but_for_their_names(program: Program) -> None:
-    def of(where: str) -> dict[str, dict[str, Any]]:
-        return {one.name[:-2]: one.manifest for one in program.objects if one.provider == f"region-{where}"}
+    def of(where: str) -> dict[tuple[str, str], dict[str, Any]]:
+        return {(one.kind, one.name[:-2]): one.manifest for one in program.objects if one.provider == f"region-{where}"}
 
     a, b = of("a"), of("b")
     assert a.keys() == b.keys()
