@@ -29,7 +29,7 @@ from infra.engine.workspace import Workspace, stack_configuration, stacks
 from infra.local.leftovers import leftovers
 from infra.local.part import PARTS, TARGET
 from infra.local.resources import LocalTarget
-from infra.program import main, target_named
+from infra.program import TargetUnavailable, main, target_of
 from infra.state import deployment_directory, state_directory
 from infra.toolchain import require
 from infra.toolchain.pins import tool_named
@@ -171,7 +171,9 @@ class Deployment:
 
     def _validate(self) -> None:
         configuration = self.configuration()
-        target = self._target or target_named(configuration.target)
+        if configuration.target != "local":
+            raise TargetUnavailable(configuration.target)
+        target = self._target or target_of(configuration)
         target.check()
 
     def _open(self, *, configure: bool) -> LocalWorkspace:

@@ -11,12 +11,33 @@ import difflib
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from infra.topology import Console, EarlyRelease, Lease, Prometheus, Settings
-from infra.values import Invalid, choice, expressions, integer, names, number, quantity, reference, switch, text
+from infra.topology import Console, EarlyRelease, Kubernetes, Lease, Prometheus, Settings
+from infra.values import (
+    Invalid,
+    choice,
+    duration,
+    expressions,
+    host,
+    image,
+    integer,
+    label,
+    maybe,
+    module,
+    names,
+    networks,
+    number,
+    pairs,
+    quantity,
+    reference,
+    size,
+    switch,
+    text,
+    texts,
+)
 
 if TYPE_CHECKING:
     from infra.values import Kind
@@ -40,6 +61,7 @@ TARGETS: tuple[TargetName, ...] = ("local", "kind", "cloud")
 
 _OTHER_NAMESPACES = ("pulumi",)
 _DEFAULT = Settings(name="", directory=Path())
+_CLUSTERS = Kubernetes()
 
 KEYS: Mapping[str, tuple[Kind, object]] = {
     "target": (choice(TARGETS), "local"),
@@ -62,6 +84,28 @@ KEYS: Mapping[str, tuple[Kind, object]] = {
     "console.mask_values": (expressions(), _DEFAULT.console.mask_values),
     "prometheus.enabled": (switch(), _DEFAULT.prometheus.enabled),
     "prometheus.scrape_seconds": (integer(2, 300), _DEFAULT.prometheus.scrape_seconds),
+    "kubernetes.context_a": (text(), _CLUSTERS.context_a),
+    "kubernetes.context_b": (text(), _CLUSTERS.context_b),
+    "kubernetes.context_witness": (text(), _CLUSTERS.context_witness),
+    "kubernetes.address_a": (maybe(host()), _CLUSTERS.address_a),
+    "kubernetes.address_b": (maybe(host()), _CLUSTERS.address_b),
+    "kubernetes.address_witness": (maybe(host()), _CLUSTERS.address_witness),
+    "kubernetes.exposure": (choice(("NodePort", "LoadBalancer")), _CLUSTERS.exposure),
+    "kubernetes.allowed_ranges": (networks(), _CLUSTERS.allowed_ranges),
+    "kubernetes.edge_annotations": (pairs(), _CLUSTERS.edge_annotations),
+    "kubernetes.namespace": (label(), _CLUSTERS.namespace),
+    "kubernetes.image": (image(), _CLUSTERS.image),
+    "kubernetes.etcd_image": (image(), _CLUSTERS.etcd_image),
+    "kubernetes.dapr_chart": (text(), _CLUSTERS.dapr_chart),
+    "kubernetes.dapr_registry": (text(), _CLUSTERS.dapr_registry),
+    "kubernetes.highly_available": (switch(), _CLUSTERS.highly_available),
+    "kubernetes.storage_class": (maybe(text()), _CLUSTERS.storage_class),
+    "kubernetes.volume_size": (size(), _CLUSTERS.volume_size),
+    "kubernetes.retention": (maybe(duration()), _CLUSTERS.retention),
+    "kubernetes.trace_endpoint": (maybe(text()), _CLUSTERS.trace_endpoint),
+    "kubernetes.trace_sampling": (number(0, 1), _CLUSTERS.trace_sampling),
+    "kubernetes.tool_host": (maybe(module()), _CLUSTERS.tool_host),
+    "kubernetes.tool_activities": (texts(), _CLUSTERS.tool_activities),
 }
 """Every key below `holdfast:`, with what it takes and its default. A dot is a level of nesting in YAML."""
 
@@ -72,6 +116,8 @@ class Configuration:
 
     target: TargetName
     settings: Settings
+    kubernetes: Kubernetes = field(default_factory=Kubernetes)
+    """Where `kind` and `cloud` stand; of no meaning to `local`."""
 
 
 @dataclass(frozen=True)
@@ -151,7 +197,12 @@ def from_mapping(
     if problems:
         raise ConfigError(problems)
     environment = {variable: environ[variable] for variable in wanted}
-    return Configuration(cast("TargetName", values["target"]), _settings(values, name, directory, environment))
+    groups = _groups(values)
+    return Configuration(
+        cast("TargetName", values["target"]),
+        _settings(groups, name, directory, environment),
+        Kubernetes(**groups["kubernetes"]),  # type: ignore[arg-type]  # each kind parsed its own
+    )
 
 
 def merged(config: Mapping[str, object], overrides: Mapping[str, str]) -> dict[str, object]:
@@ -170,19 +221,23 @@ def merged(config: Mapping[str, object], overrides: Mapping[str, str]) -> dict[s
     return result
 
 
-def _settings(values: Mapping[str, object], name: str, directory: Path, environment: Mapping[str, str]) -> Settings:
-    groups: dict[str, dict[str, object]] = {"lease": {}, "early_release": {}, "console": {}, "prometheus": {}}
-    plain: dict[str, object] = {}
+def _groups(values: Mapping[str, object]) -> dict[str, dict[str, object]]:
+    """The fields by what stands before their key's dot, which may be nothing."""
+    groups: dict[str, dict[str, object]] = {}
     for key, value in values.items():
-        group, _, field = key.rpartition(".")
-        if group:
-            groups[group][field] = value
-        elif key not in ("target", "environment"):
-            plain[key] = value
+        group, _, field_name = key.rpartition(".")
+        groups.setdefault(group, {})[field_name] = value
+    return groups
+
+
+def _settings(
+    groups: Mapping[str, Mapping[str, object]], name: str, directory: Path, environment: Mapping[str, str]
+) -> Settings:
+    plain = {key: value for key, value in groups[""].items() if key not in ("target", "environment")}
     return Settings(
         name=name,
         directory=directory,
-        lease=Lease(**groups["lease"]),  # type: ignore[arg-type]  # each kind parsed its own
+        lease=Lease(**groups["lease"]),  # type: ignore[arg-type]
         early_release=EarlyRelease(**groups["early_release"]),  # type: ignore[arg-type]
         console=Console(**groups["console"]),  # type: ignore[arg-type]
         prometheus=Prometheus(**groups["prometheus"]),  # type: ignore[arg-type]
@@ -208,6 +263,30 @@ def _broken_rules(values: Mapping[str, object], wrong: set[str]) -> Iterator[Pro
             _qualified("early_release.silence_seconds"),
             f"{silence:g}",
             f"less than lease.ttl, which is {ttl}: later than that the lease has expired by itself",
+        )
+    if values["target"] != "local":
+        yield from _broken_cluster_rules(values, wrong)
+
+
+def _broken_cluster_rules(values: Mapping[str, object], wrong: set[str]) -> Iterator[Problem]:
+    for what, allowed in (
+        ("address", "the host under which the other clusters reach this one"),
+        ("context", "three clusters: one that holds two of the lease store's members takes the quorum with it"),
+    ):
+        keys = [f"kubernetes.{what}_{where}" for where in ("a", "b", "witness")]
+        seen: set[object] = set()
+        for key in (key for key in keys if key not in wrong):
+            value = values[key]
+            if not value:
+                yield Problem(_qualified(key), "nothing", allowed)
+            elif value in seen:
+                yield Problem(_qualified(key), f"{value!r}, which is another cluster's too", allowed)
+            seen.add(value)
+    if values["kubernetes.tool_host"] and not values["kubernetes.tool_activities"]:
+        yield Problem(
+            _qualified("kubernetes.tool_activities"),
+            "nothing",
+            "the activities of the tool host that the agents may call: else it would be there for nobody",
         )
 
 

@@ -12,26 +12,28 @@ from infra.state import deployment_directory
 from infra.toolchain import ToolchainError
 from infra.topology import REGIONS
 
-__all__ = ["TargetUnavailable", "deploy", "main", "target_named"]
+__all__ = ["TargetUnavailable", "deploy", "main", "target_of"]
 
 
 class TargetUnavailable(ValueError):
-    """The stack names a target that this version cannot deploy to."""
+    """The target takes plugins of Pulumi's that only a Pulumi of the user's own can fetch."""
 
     def __init__(self, name: str) -> None:
         super().__init__(
-            f"target {name} is not available in this version: only `local` is. Use the stack `local`, "
-            f"or set {config.NAMESPACE}:target to local"
+            f"`holdfast` deploys to this machine alone, and the target is {name}: with a Pulumi of your own, "
+            f"`pulumi up --stack {name}` (docs/kubernetes.md)"
         )
 
 
-def target_named(name: config.TargetName) -> Target:
-    """The target of that name, or `TargetUnavailable`."""
-    if name != "local":
-        raise TargetUnavailable(name)
-    from infra.local.resources import LocalTarget
+def target_of(configuration: config.Configuration) -> Target:
+    """The target that the configuration names."""
+    if configuration.target == "local":
+        from infra.local.resources import LocalTarget
 
-    return LocalTarget()
+        return LocalTarget()
+    from infra.kubernetes.target import KubernetesTarget
+
+    return KubernetesTarget(configuration.kubernetes)
 
 
 def main(state: Path | None = None, target: Target | None = None) -> None:
@@ -39,9 +41,9 @@ def main(state: Path | None = None, target: Target | None = None) -> None:
     stack = pulumi.get_stack()
     try:
         configuration = config.from_pulumi(name=stack, directory=deployment_directory(stack, state))
-        target = target or target_named(configuration.target)
+        target = target or target_of(configuration)
         target.check()
-    except (config.ConfigError, TargetUnavailable, ToolchainError) as error:
+    except (config.ConfigError, ToolchainError) as error:
         raise pulumi.RunError(str(error)) from error
     deploy(configuration, target)
 
@@ -56,5 +58,5 @@ def deploy(configuration: config.Configuration, target: Target) -> dict[str, Reg
         pulumi.export(f"api_{name}", region.api)
         pulumi.export(f"agent_{name}", region.agent)
     # The active role moves without Pulumi, so no output can know it: this one says whom to ask.
-    pulumi.export("active", f"holdfast status --stack {settings.name}")
+    pulumi.export("active", target.who_is_active(settings))
     return regions

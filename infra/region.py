@@ -19,18 +19,19 @@ __all__ = ["Foundation", "Region", "RegionArgs", "Target"]
 
 @dataclass(frozen=True)
 class Foundation:
-    """What both regions stand on: shared root certificate, WAN links, witness, and the world outside."""
+    """What both regions stand on: shared root certificate, witness, the world outside, and any WAN links of ours."""
 
     root: pulumi.Resource
-    wan: pulumi.Resource
     payments: pulumi.Resource
     witness: pulumi.Resource
     manifest: pulumi.Output[str]
     """Where the deployment says of itself how to reach its parts."""
+    wan: pulumi.Resource | None = None
 
     @property
     def all(self) -> Sequence[pulumi.Resource]:
-        return (self.root, self.wan, self.payments, self.witness)
+        links = () if self.wan is None else (self.wan,)
+        return (self.root, *links, self.payments, self.witness)
 
 
 @dataclass(frozen=True)
@@ -64,3 +65,6 @@ class Target(Protocol):
 
     def foundation(self, settings: Settings) -> Foundation: ...
     def region(self, args: RegionArgs) -> Region: ...
+    def who_is_active(self, settings: Settings) -> str:
+        """The command that tells."""
+        ...

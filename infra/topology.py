@@ -12,6 +12,29 @@ from pathlib import Path
 REGIONS = ("a", "b")
 """Region `a` bootstraps the database; after that neither is special."""
 
+APP_SECRETS = (
+    "api-token",
+    "payments-token",
+    "console-viewer-token",
+    "console-operator-token",
+    "provider-token",
+    "control-token",
+    "metrics-token",
+)
+"""What the app's processes prove themselves by, to each other and to people."""
+
+DATABASE_SECRETS = ("superuser", "replication", "rewind", "app")
+"""The database's roles, each with its password."""
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """Where a process finds the root, its own certificate and its key."""
+
+    ca: str
+    cert: str
+    key: str
+
 
 @dataclass(frozen=True)
 class Lease:
@@ -71,3 +94,46 @@ class Settings:
     model_latency_seconds: float = 0.3
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     """Extra environment of the app's processes (workers, API, region agent, payments): a model's API key."""
+
+
+@dataclass(frozen=True)
+class Kubernetes:
+    """Where a deployment stands on Kubernetes: three clusters, of which the third holds what is outside both regions.
+
+    `address_*` is the host under which the others reach a cluster. Every field has its configuration key's name.
+    """
+
+    context_a: str = "kind-holdfast-a"
+    context_b: str = "kind-holdfast-b"
+    context_witness: str = "kind-holdfast-witness"
+    address_a: str = ""
+    address_b: str = ""
+    address_witness: str = ""
+    exposure: str = "NodePort"
+    allowed_ranges: tuple[str, ...] = ("0.0.0.0/0",)
+    """The networks from which a cluster's edge may be dialled."""
+    edge_annotations: tuple[str, ...] = ()
+    """`name=value` for the edge, such as what makes a load balancer an internal one."""
+    namespace: str = "holdfast"
+    image: str = "localhost/holdfast:0.1.0"
+    etcd_image: str = "registry.k8s.io/etcd:3.6.5-0"
+    dapr_chart: str = "dapr"
+    """The chart's name in Dapr's repository, or its directory on this machine."""
+    dapr_registry: str = "ghcr.io/dapr"
+    highly_available: bool = True
+    storage_class: str = ""
+    volume_size: str = "10Gi"
+    retention: str = ""
+    """How long a run's workflow is kept after its end; nothing: for ever."""
+    trace_endpoint: str = ""
+    trace_sampling: float = 0.0
+    tool_host: str = ""
+    """A Python module that hosts tools under an app id of its own."""
+    tool_activities: tuple[str, ...] = ()
+    """The tools' activities that the agents may call."""
+
+    def context(self, where: str) -> str:
+        return {"a": self.context_a, "b": self.context_b, "w": self.context_witness}[where]
+
+    def address(self, where: str) -> str:
+        return {"a": self.address_a, "b": self.address_b, "w": self.address_witness}[where]

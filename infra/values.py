@@ -7,6 +7,7 @@ text: a kind takes both, and never guesses (`yes` is not a boolean, `2.5` is not
 from __future__ import annotations
 
 import difflib
+import ipaddress
 import json
 import math
 import re
@@ -18,14 +19,24 @@ __all__ = [
     "Invalid",
     "Kind",
     "choice",
+    "duration",
     "expressions",
+    "host",
+    "image",
     "integer",
+    "label",
+    "maybe",
+    "module",
     "names",
+    "networks",
     "number",
+    "pairs",
     "quantity",
     "reference",
+    "size",
     "switch",
     "text",
+    "texts",
 ]
 
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "Ki": 2**10, "Mi": 2**20}
@@ -140,21 +151,118 @@ def quantity() -> Kind:
     return Kind("an amount of bytes from 1Mi to 1024Mi, such as 4Mi", parse)
 
 
+def maybe(kind: Kind) -> Kind:
+    """Such a value, or the empty text."""
+    return Kind(f"{kind.allowed}, or nothing", lambda raw: "" if raw == "" else kind.parse(raw), kind.shown)
+
+
+def module() -> Kind:
+    """A Python module."""
+
+    def parse(raw: object) -> str:
+        if not isinstance(raw, str) or not all(part.isidentifier() for part in raw.split(".")):
+            raise Invalid
+        return raw
+
+    return Kind("package.module", parse)
+
+
+def host() -> Kind:
+    """A DNS name or an IPv4 address."""
+
+    def parse(raw: object) -> str:
+        if not isinstance(raw, str) or not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,251}[A-Za-z0-9])?", raw):
+            raise Invalid("without a scheme and a port" if isinstance(raw, str) and ":" in raw else "")
+        return raw
+
+    return Kind("a DNS name or an IPv4 address", parse)
+
+
+def image() -> Kind:
+    """A container image that stays the same: by tag or digest, and never the latest."""
+
+    def parse(raw: object) -> str:
+        if not isinstance(raw, str) or not re.fullmatch(r"\S+(:[\w][\w.-]*|@sha256:[0-9a-f]{64})", raw):
+            raise Invalid
+        if raw.endswith(":latest"):
+            raise Invalid("latest is another image tomorrow")
+        return raw
+
+    return Kind("an image with its tag or digest", parse)
+
+
+def duration() -> Kind:
+    """A time as Go writes it."""
+
+    def parse(raw: object) -> str:
+        if not isinstance(raw, str) or not raw or not re.fullmatch(r"(\d+h)?(\d+m)?(\d+s)?", raw):
+            raise Invalid
+        return raw
+
+    return Kind("a duration such as 720h or 90m", parse)
+
+
+def size() -> Kind:
+    """The size of a volume, kept as written."""
+
+    def parse(raw: object) -> str:
+        if not isinstance(raw, str) or not re.fullmatch(r"[1-9]\d{0,5}(Mi|Gi|Ti)", raw):
+            raise Invalid
+        return raw
+
+    return Kind("a size such as 10Gi", parse)
+
+
+def label() -> Kind:
+    """A name as Kubernetes takes it."""
+
+    def parse(raw: object) -> str:
+        if not isinstance(raw, str) or not re.fullmatch(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", raw):
+            raise Invalid
+        return raw
+
+    return Kind("a name of small letters, digits and hyphens", parse)
+
+
+def texts() -> Kind:
+    """A list of texts."""
+    return Kind("a list of texts", lambda raw: _listed(raw))
+
+
+def networks() -> Kind:
+    """A list of networks."""
+
+    def parse(raw: object) -> tuple[str, ...]:
+        found = _listed(raw)
+        for one in found:
+            try:
+                ipaddress.ip_network(one)
+            except ValueError as error:
+                raise Invalid(f"{one!r} is none: {error}") from None
+        if not found:
+            raise Invalid("nobody could reach anybody")
+        return found
+
+    return Kind("a list of networks such as 10.0.0.0/8", parse)
+
+
+def pairs() -> Kind:
+    """A list of `name=value`."""
+
+    def parse(raw: object) -> tuple[str, ...]:
+        found = _listed(raw)
+        if not all(re.match(r"[^=\s]+=", one) for one in found):
+            raise Invalid
+        return found
+
+    return Kind("a list of name=value", parse)
+
+
 def expressions() -> Kind:
     """A list of regular expressions."""
 
     def parse(raw: object) -> tuple[str, ...]:
-        if isinstance(raw, str):
-            try:
-                raw = json.loads(raw)
-            except ValueError:
-                raise Invalid("on the command line, give a JSON list") from None
-        if not isinstance(raw, list | tuple):
-            raise Invalid
-        listed = cast("Sequence[object]", raw)
-        if not all(isinstance(one, str) and one for one in listed):
-            raise Invalid
-        found = tuple(cast("Sequence[str]", listed))
+        found = _listed(raw)
         for one in found:
             try:
                 re.compile(one)
@@ -163,6 +271,20 @@ def expressions() -> Kind:
         return found
 
     return Kind("a list of regular expressions", parse)
+
+
+def _listed(raw: object) -> tuple[str, ...]:
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw)
+        except ValueError:
+            raise Invalid("on the command line, give a JSON list") from None
+    if not isinstance(raw, list | tuple):
+        raise Invalid
+    listed = cast("Sequence[object]", raw)
+    if not all(isinstance(one, str) and one for one in listed):
+        raise Invalid
+    return tuple(cast("Sequence[str]", listed))
 
 
 def names() -> Kind:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import ssl
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
@@ -30,8 +31,9 @@ from region_agent.rejoin import Rejoin
 from region_agent.reminders import Reminders
 from region_agent.role import RoleFile
 from region_agent.status import build_app, status_of
-from region_agent.supervisor import Supervisor
+from region_agent.supervisor import Processes, Supervisor
 from region_agent.sweep import Sweeper
+from region_agent.workloads import CALL_SECONDS, Workloads
 
 LOCAL_SECONDS, LINK_SECONDS, LEASE_SECONDS = 1.0, 0.5, 1.0
 DATABASE_SECONDS, NEIGHBOUR_SECONDS = 2.0, 2.0
@@ -53,7 +55,7 @@ def build_agent(config: AgentConfig, hearer: Hearer = nobody) -> RegionAgent:
         workflows = [AgentRunClient(name, port=sidecar.grpc_port, api_token=dapr_token) for sidecar in config.sidecars]
         return Sweeper(index, list(workflows), events, config.stuck_after_seconds)
 
-    supervisor = Supervisor(config.supervisor_socket)
+    supervisor = _processes(config)
     dapr = httpx.AsyncClient(headers={"dapr-api-token": dapr_token}, timeout=1.0, trust_env=False)
     local = client(LOCAL_SECONDS)
     lease = LeaseStore(client(LEASE_SECONDS), [config.etcd, *config.etcd_others], config.patroni_scope)
@@ -72,6 +74,16 @@ def build_agent(config: AgentConfig, hearer: Hearer = nobody) -> RegionAgent:
         role_file=role_file,
         events=events,
     )
+
+
+def _processes(config: AgentConfig) -> Processes:
+    """Who starts and stops the region's processes: the configuration names exactly one."""
+    if config.kubernetes is not None:
+        context = ssl.create_default_context(cafile=str(config.kubernetes.ca))
+        client = httpx.AsyncClient(verify=context, timeout=CALL_SECONDS, trust_env=False)
+        return Workloads(config.kubernetes, client)
+    assert config.supervisor_socket is not None
+    return Supervisor(config.supervisor_socket)
 
 
 def main(arguments: list[str]) -> int:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from region_agent.config import AgentConfig, SidecarProcess
 from region_agent.events import EventLog
 from region_agent.role import Role, RoleFile
-from region_agent.supervisor import Supervisor
+from region_agent.supervisor import Processes
 
 READY_SECONDS = 15.0
 OTHERS_SECONDS = 1.0
@@ -41,7 +41,7 @@ class RegionProcesses:
     """The region's role file, scheduler and sidecars."""
 
     config: AgentConfig
-    supervisor: Supervisor
+    supervisor: Processes
     role_file: RoleFile
     events: EventLog
     dapr: httpx.AsyncClient
@@ -57,7 +57,7 @@ class RegionProcesses:
                 await self._wipe_scheduler()
             self._marker.write_text(str(epoch), encoding="utf-8")
         await self.supervisor.start(self.config.scheduler.process)
-        await asyncio.gather(*(self.supervisor.start(sidecar.process) for sidecar in self.config.sidecars))
+        await asyncio.gather(*(self.supervisor.start(process) for process in self._working))
         await self._workers()
         role = self.role_file.write("active", epoch)
         self.events.record("activated", epoch=epoch, seconds=round(time.monotonic() - began, 3))
@@ -66,10 +66,15 @@ class RegionProcesses:
     async def deactivate(self, epoch: int) -> Role:
         """Stop work at once, and leave a scheduler without a past. Workers leave when they read the role."""
         role = self.role_file.write("standby", epoch)
-        await asyncio.gather(*(self.supervisor.stop(sidecar.process) for sidecar in self.config.sidecars))
+        await asyncio.gather(*(self.supervisor.stop(process) for process in self._working))
         await self._wipe_scheduler()
         self.events.record("deactivated", epoch=epoch)
         return role
+
+    @property
+    def _working(self) -> list[str]:
+        """What runs only while the region is active."""
+        return [*(sidecar.process for sidecar in self.config.sidecars), *self.config.also]
 
     @property
     def _marker(self):

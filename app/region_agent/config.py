@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from serving import ConfigurationFile, Listen, Tls
+
+from region_agent.workloads import KubernetesConfig
 
 Seconds = Annotated[float, Field(gt=0)]
 
@@ -46,6 +48,7 @@ class EarlyReleaseConfig(ConfigurationFile):
 class AgentConfig(ConfigurationFile):
     """One region agent. Addresses of the other region and the witness are WAN links.
 
+    The region's processes are behind a supervisor's socket, or are workloads of a Kubernetes cluster.
     Whoever holds the operator's token may ask for a switchover; without one nobody may. Metrics are told to whoever
     holds their own token, or the agent's.
     """
@@ -64,9 +67,12 @@ class AgentConfig(ConfigurationFile):
     etcd_others: list[str]
     peer_etcd: str
     observer: str
-    supervisor_socket: Path
+    supervisor_socket: Path | None = None
+    kubernetes: KubernetesConfig | None = None
     database_dsn_file: Path
     sidecars: list[SidecarProcess]
+    also: tuple[str, ...] = ()
+    """Processes without a worker of their own that run while the region is active, such as hosts of tools."""
     scheduler: SchedulerProcess
     dapr_token_file: Path
     neighbours: tuple[Neighbour, ...] = ()
@@ -76,3 +82,11 @@ class AgentConfig(ConfigurationFile):
     early_release: EarlyReleaseConfig = EarlyReleaseConfig()
     stuck_after_seconds: Seconds = 60.0
     poll_seconds: Seconds = 0.25
+
+    @model_validator(mode="after")
+    def _one_supervision(self) -> Self:
+        if (self.supervisor_socket is None) == (self.kubernetes is None):
+            raise ValueError(
+                "give one of supervisor_socket and kubernetes: who starts and stops the region's processes"
+            )
+        return self

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from region_agent.config import SidecarProcess
 from region_agent.events import EventLog
-from region_agent.supervisor import Supervisor, SupervisorError
+from region_agent.supervisor import Processes, SupervisorError
 
 LOOK_SECONDS = 0.02
 SAVING_SECONDS = 0.1
@@ -33,7 +33,7 @@ class Pairs:
     """
 
     sidecars: list[SidecarProcess]
-    supervisor: Supervisor
+    supervisor: Processes
     events: EventLog
     alive: Callable[[int], bool] = field(default=lambda pid: _alive(pid))
     kill: Callable[[int, int], None] = field(default=os.kill)

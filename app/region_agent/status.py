@@ -19,6 +19,7 @@ from serving import Problem, harden
 from region_agent.agent import RegionAgent
 from region_agent.handover import Cluster, Handover, read_cluster
 from region_agent.patroni import Member
+from region_agent.role import Role
 
 
 class EarlyRelease(BaseModel):
@@ -92,6 +93,14 @@ def build_app(
     @app.get("/status")
     async def status() -> Status:  # pyright: ignore[reportUnusedFunction]
         return status_of(agent)
+
+    @app.get("/role")
+    async def role() -> Role:  # pyright: ignore[reportUnusedFunction]
+        """What the role file says, for those who can't read it: it is ahead of `/status` while a region activates."""
+        written = agent.role_file.read()
+        if written is None:
+            raise Problem(503, "unavailable", "the region has no role yet; try again")
+        return written
 
     @app.get("/cluster")
     async def cluster() -> Cluster:  # pyright: ignore[reportUnusedFunction]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -11,6 +12,14 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 class SupervisorError(Exception):
     """The supervisor did not do what it was told."""
+
+
+class Processes(Protocol):
+    """Who starts and stops the region's processes. Each call may be repeated, and raises SupervisorError."""
+
+    async def running(self) -> dict[str, int]: ...
+    async def start(self, process: str) -> None: ...
+    async def stop(self, process: str) -> None: ...
 
 
 class _Process(BaseModel):

@@ -14,12 +14,11 @@ from infra.local.layout import SITE_NAMES, Layout
 from infra.local.postgres import dsn
 from infra.local.site import Process
 from infra.local.tokens import CONTROL_NAMESPACE, TokenIssuer
+from infra.processes import APP_ID
+from infra.sidecars import FEATURES, state_store
 from infra.toolchain import require
 
 __all__ = ["APP_ID", "SIGNER", "measured", "processes", "sidecar_names", "write_files"]
-
-APP_ID = "refund-desk"
-"""The same in both regions: the keys of workflow state contain it."""
 
 _NAMESPACE = "default"
 _APP_TRUST_DOMAIN = "public"
@@ -30,8 +29,6 @@ _IDENTITIES = {
     "scheduler": (TRUST_DOMAIN, CONTROL_NAMESPACE, "dapr-scheduler"),
     "daprd": (_APP_TRUST_DOMAIN, _NAMESPACE, APP_ID),
 }
-_POOL = 30
-"""Connections per sidecar; more than the default of 4, which costs throughput across a WAN."""
 
 
 def sidecar_names(layout: Layout) -> list[str]:
@@ -217,7 +214,7 @@ def _sidecar() -> dict[str, object]:
     # that neither listens nor sends anything; the default would answer multicast on every interface.
     resolution = {"component": "kubernetes", "configuration": {"clusterDomain": "invalid"}}
     spec: dict[str, object] = {
-        "features": [{"name": "WorkflowHistorySigning", "enabled": True}],
+        "features": FEATURES,
         "nameResolution": resolution,
         "tracing": {"samplingRate": "0"},
     }
@@ -234,21 +231,11 @@ def _configuration(name: str, spec: dict[str, object]) -> dict[str, object]:
 
 
 def _state_store(layout: Layout, region: str) -> dict[str, object]:
-    metadata = {
-        "connectionString": dsn(layout, region),
-        "actorStateStore": "true",
-        "maxConns": str(_POOL),
-        "connectionMaxIdleTime": "5m",
-    }
     return {
         "apiVersion": "dapr.io/v1alpha1",
         "kind": "Component",
         "metadata": {"name": "statestore"},
-        "spec": {
-            "type": "state.postgresql",
-            "version": "v2",
-            "metadata": [{"name": key, "value": value} for key, value in metadata.items()],
-        },
+        "spec": state_store({"value": dsn(layout, region)}),
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import httpx
 
+from infra import lease_store
 from infra.local.identity import peer_host
 from infra.local.layout import SITE_NAMES, Layout
 from infra.local.links import SITES
@@ -22,39 +23,22 @@ _STATE_FILE = "etcd-cluster-state"
 def member(layout: Layout, where: str) -> Process:
     """The lease store's member at `where`."""
     name = SITE_NAMES[where]
-    tls = layout.tls(name)
     client, peer = layout.ports[f"{where}.etcd"], layout.ports[f"{where}.etcd-peer"]
-    cluster = ",".join(f"{site}=https://{_peer(layout, site)}" for site in SITES)
-    certificate, key, ca = str(tls.certificate), str(tls.key), str(layout.ca)
-    options = {
-        "name": where,
-        "data-dir": str(layout.data(name) / "etcd"),
-        "listen-client-urls": f"https://127.0.0.1:{client}",
-        "advertise-client-urls": f"https://127.0.0.1:{client}",
-        "listen-peer-urls": f"https://127.0.0.1:{peer}",
-        "initial-advertise-peer-urls": f"https://{_peer(layout, where)}",
-        "initial-cluster": cluster,
-        "initial-cluster-state": _state(layout, where),
-        "initial-cluster-token": f"holdfast-{layout.settings.name}",
-        "heartbeat-interval": "100",
-        "election-timeout": "1000",
-        "cert-file": certificate,
-        "key-file": key,
-        "trusted-ca-file": ca,
-        "client-cert-auth": "true",
-        "peer-cert-file": certificate,
-        "peer-key-file": key,
-        "peer-trusted-ca-file": ca,
-        "peer-client-cert-auth": "true",
-        "auto-compaction-mode": "periodic",
-        "auto-compaction-retention": "1h",
-        "logger": "zap",
-        "log-level": "warn",
-    }
+    declared = lease_store.Member(
+        name=where,
+        deployment=layout.settings.name,
+        data_dir=str(layout.data(name) / "etcd"),
+        client_url=f"https://127.0.0.1:{client}",
+        client_listen=f"https://127.0.0.1:{client}",
+        peer_listen=f"https://127.0.0.1:{peer}",
+        peers={site: _peer(layout, site) for site in SITES},
+        tls=layout.tls_files(name),
+        state=_state(layout, where),
+    )
     program = require(["etcd"])["etcd"]
     return Process(
         "etcd",
-        (str(program), *(f"--{option}={value}" for option, value in options.items())),
+        (str(program), *lease_store.arguments(declared)),
         # Go never takes a proxy for a loopback address, which is why peers have names.
         {"HTTPS_PROXY": f"http://{layout.address(f'gateway.{where}')}", "NO_PROXY": "", "GOGC": "50"},
         stop_seconds=5,

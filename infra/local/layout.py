@@ -16,7 +16,7 @@ from infra.local.links import between
 from infra.local.ports import Ports, allocate
 from infra.local.site import Process, Site
 from infra.toolchain.account import Account, ensure_account
-from infra.topology import Settings
+from infra.topology import APP_SECRETS, Settings, TlsFiles
 
 __all__ = ["SITE_NAMES", "Layout"]
 
@@ -59,6 +59,11 @@ class Layout:
     def secret(self, name: str) -> Path:
         return self.root / "secrets" / name
 
+    @property
+    def secrets(self) -> dict[str, str]:
+        """The file of each secret that the app's processes read."""
+        return {name: str(self.secret(name)) for name in APP_SECRETS}
+
     def site(self, name: str) -> Path:
         return self.root / name
 
@@ -72,10 +77,10 @@ class Layout:
         """A site's own certificate, for servers and clients in it."""
         return KeyPair(self.site(name) / "tls" / "node.crt", self.site(name) / "tls" / "node.key")
 
-    def tls_files(self, name: str) -> dict[str, str]:
-        """A site's certificate as the app's configuration names it."""
+    def tls_files(self, name: str) -> TlsFiles:
+        """A site's certificate as its processes' configuration names it."""
         pair = self.tls(name)
-        return {"ca": str(self.ca), "cert": str(pair.certificate), "key": str(pair.key)}
+        return TlsFiles(str(self.ca), str(pair.certificate), str(pair.key))
 
     def address(self, port: str) -> str:
         return f"127.0.0.1:{self.ports[port]}"

@@ -7,39 +7,24 @@ from __future__ import annotations
 
 import json
 
+from infra import processes
 from infra.local.layout import Layout, python
 from infra.local.site import Process, Site
+from infra.processes import PROVIDED
 
-__all__ = ["NAME", "has_provider", "site", "write_files"]
+__all__ = ["NAME", "PROVIDED", "has_provider", "site", "write_files"]
 
 NAME = "payments"
-PROVIDED = "refund_desk:provided"
-_ANSWER_SECONDS = 0.3
-"""What a payment provider takes; a fault in between leaves the caller in doubt."""
 
 
 def write_files(layout: Layout) -> bool:
     """Whether a file changed."""
     changed = layout.prepare(NAME)
-    common = {
-        "tls": layout.tls_files(NAME),
-        "control_token_file": str(layout.secret("control-token")),
-        "metrics_token_file": str(layout.secret("metrics-token")),
-    }
-    payments = {
-        "listen": layout.address("payments"),
-        "token_file": str(layout.secret("payments-token")),
-        "ledger": str(layout.data(NAME) / "ledger.sqlite"),
-        "answer_seconds": _ANSWER_SECONDS,
-    }
-    provider = {
-        "listen": layout.address("provider"),
-        "token_file": str(layout.secret("provider-token")),
-        "latency_seconds": layout.settings.model_latency_seconds,
-    }
-    configs = {"payments": payments} | ({"provider": provider} if has_provider(layout) else {})
+    listen = {name: layout.address(name) for name in ("payments", "provider")}
+    ledger = str(layout.data(NAME) / "ledger.sqlite")
+    configs = processes.payments(layout.settings, layout.tls_files(NAME), layout.secrets, listen, ledger)
     for name, config in configs.items():
-        changed |= layout.write(layout.config(NAME, f"{name}.json"), json.dumps(config | common, indent=1))
+        changed |= layout.write(layout.config(NAME, f"{name}.json"), json.dumps(config, indent=1))
     return changed
 
 

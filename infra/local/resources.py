@@ -118,6 +118,9 @@ class LocalTarget:
     def region(self, args: RegionArgs) -> Region:
         return LocalRegion(args, self.target)
 
+    def who_is_active(self, settings: Settings) -> str:
+        return f"holdfast status --stack {settings.name}"
+
 
 def _after(*resources: pulumi.Resource) -> pulumi.ResourceOptions:
     return pulumi.ResourceOptions(depends_on=list(resources))

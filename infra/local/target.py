@@ -27,22 +27,13 @@ from infra.local.site import Site
 from infra.local.supervisor import await_true, log_tail, start_site, status, stop_site
 from infra.state import MANIFEST
 from infra.toolchain import ToolchainError, ensure_account
-from infra.topology import Settings
+from infra.topology import APP_SECRETS, DATABASE_SECRETS, Settings
 
 __all__ = ["PARTS", "Observation", "PartError", "converge", "layout_of", "observe", "remove", "site_of"]
 
 PARTS = ("root", "wan", "payments", "witness", "region-a", "region-b")
 _SITE_SECONDS, _REGION_SECONDS = 30.0, 120.0
-_SECRETS = (
-    "api-token",
-    "payments-token",
-    "console-viewer-token",
-    "console-operator-token",
-    "provider-token",
-    "control-token",
-    "metrics-token",
-    *(f"postgres-{of}" for of in ("superuser", "replication", "rewind", "app")),
-)
+_SECRETS = (*APP_SECRETS, *(f"postgres-{of}" for of in DATABASE_SECRETS))
 
 _MEMBERS = {name: where for where, name in SITE_NAMES.items()}
 

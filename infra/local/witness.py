@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 
+from infra import processes
 from infra.local import etcd, prometheus
 from infra.local.layout import Layout, python
 from infra.local.site import Process, Site
+from infra.topology import REGIONS
 
 __all__ = ["NAME", "site", "write_files"]
 
@@ -16,20 +18,12 @@ NAME = "witness"
 def write_files(layout: Layout) -> bool:
     """Whether a file changed."""
     changed = layout.prepare_member("w")
-    observer = {
-        "listen": layout.address("w.observer"),
-        "tls": layout.tls_files(NAME),
-        "targets": {
-            region: {
-                "patroni": layout.link_url("w", region, "patroni"),
-                "etcd": layout.link_url("w", region, "etcd-client"),
-            }
-            for region in ("a", "b")
-        },
-        "interval_seconds": 0.2,
-        "timeout_seconds": 0.5,
-        "events_file": str(layout.data(NAME) / "observer.jsonl"),
+    targets = {
+        region: (layout.link_url("w", region, "patroni"), layout.link_url("w", region, "etcd-client"))
+        for region in REGIONS
     }
+    events_file = str(layout.data(NAME) / "observer.jsonl")
+    observer = processes.observer(layout.address("w.observer"), layout.tls_files(NAME), targets, events_file)
     changed |= layout.write(layout.config(NAME, "observer.json"), json.dumps(observer, indent=1))
     return changed | (layout.settings.prometheus.enabled and prometheus.write_files(layout))
 

@@ -6,6 +6,7 @@ settings decide where modules come from.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -20,7 +21,7 @@ from infra.toolchain.errors import BuildFailed, GoUnusable
 from infra.toolchain.pins import Tool, tool_named
 from infra.toolchain.progress import Progress, elapsed, silent
 
-__all__ = ["check_go", "ensure"]
+__all__ = ["check_go", "ensure", "source"]
 
 _REPORT_SECONDS = 15.0
 _LOG_LINES = 20
@@ -50,6 +51,26 @@ def ensure(names: Iterable[str], progress: Progress = silent) -> dict[str, Path]
     else:
         built = dict[str, Path]()
     return {name: built[name] if binary is None else binary.path for name, binary in found.items()}
+
+
+def source(name: str, module: str) -> Path:
+    """Where the source of `module` is at the version that a pinned tool is built from; fetched if it is not there.
+
+    Raises `GoUnusable` where it can't be had.
+    """
+    tool = tool_named(name)
+    check_go([tool])
+    answer = subprocess.run(
+        ["go", "mod", "download", "-json", module],
+        cwd=tool.directory,
+        env=_environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if answer.returncode != 0:
+        raise GoUnusable(f"{module} can't be fetched: {(answer.stderr or answer.stdout).strip()}; set GOPROXY")
+    return Path(json.loads(answer.stdout)["Dir"])
 
 
 def check_go(tools: Iterable[Tool]) -> None:

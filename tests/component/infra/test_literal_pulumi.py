@@ -57,11 +57,10 @@ def test_a_wrong_configuration_is_refused_by_key(checkout: Checkout) -> None:
     assert checkout.parts() == {}
 
 
-@pytest.mark.parametrize("stack", ["kind", "cloud"])
-def test_a_stack_of_a_later_version_is_refused(checkout: Checkout, stack: str) -> None:
-    checkout.pulumi("stack", "init", stack)
+def test_clusters_without_addresses_are_refused_by_key(checkout: Checkout) -> None:
+    checkout.pulumi("stack", "init", "cloud")
 
-    assert f"target {stack} is not available in this version" in checkout.pulumi("preview", fails=True)
+    assert "holdfast:kubernetes.address_a: found nothing" in checkout.pulumi("preview", fails=True)
 
 
 def test_pulumi_brings_up_looks_repairs_and_destroys(files: Checkout) -> None:

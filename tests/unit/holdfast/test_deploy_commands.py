@@ -155,11 +155,12 @@ def test_a_wrong_setting_is_exit_2_and_names_the_key(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("stack", ["kind", "cloud"])
-def test_a_target_of_a_later_version_is_exit_2(tmp_path: Path, stack: str) -> None:
-    result = run("up", "--stack", stack, "--state", str(tmp_path))
+def test_a_target_that_takes_a_pulumi_of_ones_own_is_exit_2(tmp_path: Path, stack: str) -> None:
+    addresses = [f"-ckubernetes.address_{where}={where}.example.org" for where in ("a", "b", "witness")]
+    result = run("up", "--stack", stack, "--state", str(tmp_path), *addresses, "-ckubernetes.image=example.org/app:1")
 
     assert result.exit_code == 2
-    assert f"target {stack} is not available in this version" in result.stderr
+    assert f"`pulumi up --stack {stack}`" in result.stderr
 
 
 def test_down_of_nothing_says_so_and_is_fine(told: type[ToldDeployment], left: list[Leftovers]) -> None:

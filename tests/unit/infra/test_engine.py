@@ -193,7 +193,7 @@ def test_a_users_own_plugin_comes_before_ours(tmp_path: Path, monkeypatch: pytes
 
 def test_the_stacks_are_the_checkouts() -> None:
     assert stacks() == ["cloud", "kind", "local"]
-    assert stack_configuration("kind") == {"holdfast:target": "kind"}
+    assert stack_configuration("kind")["holdfast:target"] == "kind"
     with pytest.raises(KeyError):
         stack_configuration("none")
 

@@ -16,9 +16,13 @@ from pulumi.runtime import mocks, rpc
 from pulumi.runtime.config import CONFIG
 
 from infra import program
+from infra.config import Configuration
+from infra.kubernetes.target import KubernetesTarget
 from infra.local.part import PARTS
-from infra.program import TargetUnavailable, target_named
+from infra.local.resources import LocalTarget
+from infra.program import target_of
 from infra.toolchain import ToolMissing
+from infra.topology import Settings
 from tests.support.parts import FileTarget
 
 pytestmark = pytest.mark.unit
@@ -131,10 +135,11 @@ def test_a_wrong_configuration_stops_the_program_before_any_resource(
         run(tmp_path)
 
 
-@pytest.mark.parametrize("name", ["kind", "cloud"])
-def test_a_target_of_a_later_version_is_refused_by_name(name: Any, tmp_path: Path, configured: dict[str, Any]) -> None:
-    with pytest.raises(TargetUnavailable, match=f"target {name} is not available in this version"):
-        target_named(name)
+@pytest.mark.parametrize(
+    ("name", "kind"), [("local", LocalTarget), ("kind", KubernetesTarget), ("cloud", KubernetesTarget)]
+)
+def test_the_stack_names_the_target(name: Any, kind: type, tmp_path: Path) -> None:
+    assert isinstance(target_of(Configuration(name, Settings("s", tmp_path))), kind)
 
 
 def test_a_missing_tool_stops_the_program_before_any_resource(tmp_path: Path, configured: dict[str, Any]) -> None:

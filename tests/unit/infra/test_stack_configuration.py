@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from hypothesis import given
+from hypothesis import settings as search
 from hypothesis import strategies as st
 
 from infra import config
@@ -38,11 +39,58 @@ def test_the_local_stack_file_shows_every_key_with_its_default() -> None:
 
     assert parse(content) == Settings(name="local", directory=PLACE)
     shown = {key.removeprefix("holdfast:") for key in content}
-    assert shown == {key.partition(".")[0] for key in KEYS}
+    assert shown == {key.partition(".")[0] for key in KEYS} - {"kubernetes"}
     for group in ("lease", "early_release"):
         assert {f"{group}.{field}" for field in content[f"holdfast:{group}"]} == {
             key for key in KEYS if key.startswith(f"{group}.")
         }
+
+
+@pytest.mark.parametrize("stack", ["kind", "cloud"])
+def test_the_stack_files_of_clusters_show_every_key_of_theirs(stack: str) -> None:
+    content = yaml.safe_load((project_root() / f"Pulumi.{stack}.yaml").read_text())["config"]
+
+    shown = {f"kubernetes.{key}" for key in content["holdfast:kubernetes"]}
+    assert shown == {key for key in KEYS if key.startswith("kubernetes.")}
+    # Nothing may reach the cluster that a kubeconfig happens to name.
+    assert content["pulumi:disable-default-providers"] == ["kubernetes"]
+
+
+def test_the_kind_stack_is_valid_as_it_is_and_the_cloud_stack_lacks_only_what_nobody_else_can_know() -> None:
+    files = {
+        stack: yaml.safe_load((project_root() / f"Pulumi.{stack}.yaml").read_text())["config"]
+        for stack in ("kind", "cloud")
+    }
+
+    parse(files["kind"])
+    assert set(problems(files["cloud"])) == {
+        f"holdfast:kubernetes.{what}" for what in ("address_a", "address_b", "address_witness", "image")
+    }
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("address_witness", "a", "another cluster's too"),
+        ("address_witness", "https://w", "without a scheme and a port"),
+        ("context_witness", "kind-holdfast-a", "takes the quorum with it"),
+        ("image", "holdfast", "an image with its tag or digest"),
+        ("image", "example.org/holdfast:latest", "another image tomorrow"),
+        ("allowed_ranges", ["10.0.0.1/8"], "has host bits set"),
+        ("allowed_ranges", [], "nobody could reach anybody"),
+        ("edge_annotations", ["internal"], "a list of name=value"),
+        ("namespace", "Holdfast", "small letters"),
+        ("volume_size", "10", "such as 10Gi"),
+        ("retention", "ten days", "such as 720h"),
+        ("tool_host", "tools:host", "package.module, or nothing"),
+        ("tool_host", "tools", "would be there for nobody"),
+        ("tool_activities", "refund", "give a JSON list"),
+    ],
+)
+def test_clusters_that_cannot_hold_a_deployment_are_refused(key: str, value: object, reason: str) -> None:
+    clusters = {"address_a": "a", "address_b": "b", "address_witness": "w"} | {key: value}
+    (said,) = problems({"target": "kind", "kubernetes": clusters}).values()
+    assert reason in said
 
 
 def test_values_may_be_typed_as_in_yaml_or_texts_as_pulumi_gives_them() -> None:
@@ -182,6 +230,7 @@ def test_a_running_program_reads_the_configuration_that_pulumi_gives_it() -> Non
     assert (settings.workers, settings.lease.ttl) == (5, 60)
 
 
+@search(deadline=None)
 @given(
     st.dictionaries(
         st.one_of(st.sampled_from([*KEYS, "lease", "early_release"]), st.text(max_size=12)),

@@ -13,7 +13,7 @@ from joserfc import jwt
 from joserfc.errors import BadSignatureError
 from joserfc.jwk import KeySet
 
-from infra.local import identity
+from infra import certificates
 from infra.local.identity import Authority, KeyPair
 from infra.local.tokens import TokenIssuer
 
@@ -62,7 +62,7 @@ def test_a_certificate_that_is_about_to_expire_is_replaced(tmp_path: Path, monke
     leaf = pair(tmp_path, "leaf")
     Authority(tmp_path).leaf(leaf, "one")
     almost = datetime.datetime.now(datetime.UTC) + datetime.timedelta(days=701)
-    monkeypatch.setattr(identity, "_now", lambda: almost)
+    monkeypatch.setattr(certificates, "_now", lambda: almost)
     assert Authority(tmp_path).leaf(leaf, "one")
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 import yaml
 
+from infra import database
 from infra.local import dapr, postgres, prometheus, region, target, wan, witness
 from infra.local.layout import Layout
 from infra.local.links import LINKS
@@ -167,7 +168,7 @@ def test_histories_are_signed_and_messages_bounded(a: Layout) -> None:
 
 
 def test_the_password_s_verifier_is_what_postgresql_computes() -> None:
-    verifier = postgres._scram("secret")
+    verifier = database.scram("secret")
     head, keys = verifier.removeprefix("SCRAM-SHA-256$").split("$")
     iterations, salt = head.split(":")
     stored, server = (base64.b64decode(key) for key in keys.split(":"))
@@ -179,7 +180,7 @@ def test_the_password_s_verifier_is_what_postgresql_computes() -> None:
 def test_a_value_with_blanks_or_quotes_survives_the_dsn() -> None:
     import psycopg.conninfo
 
-    text = f"password={postgres._quoted(chr(39) + ' x' + chr(92))}"
+    text = f"password={database._quoted(chr(39) + ' x' + chr(92))}"
     assert psycopg.conninfo.conninfo_to_dict(text)["password"] == "' x\\"
 
 

@@ -163,6 +163,14 @@ def test_a_deactivation_keeps_its_order(region: Region) -> None:
     assert region.marker.read_text() == "fresh"
 
 
+def test_a_host_of_tools_runs_while_the_region_is_active(region: Region, config: AgentConfig) -> None:
+    region.processes.config = config.model_copy(update={"also": ("tool-host",)})
+    region.activate()
+    assert "start tool-host" in region.did
+    region.deactivate()
+    assert "stop tool-host" in region.did
+
+
 def test_deactivating_again_is_harmless(region: Region) -> None:
     region.activate()
     region.deactivate()

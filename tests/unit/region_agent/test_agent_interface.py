@@ -77,13 +77,23 @@ def test_the_status_is_the_agents_whole_knowledge(client: TestClient, agent: Any
     }
 
 
+def test_the_role_is_the_files_which_is_ahead_while_a_region_activates(client: TestClient, agent: Any) -> None:
+    agent.role_file = RoleFile(agent.config.role_file, "b")
+    agent.role_file.write("activating", 8)
+    said = client.get("/role").json()
+    assert (said["region"], said["role"], said["epoch"]) == ("b", "activating", 8)
+
+    agent.config.role_file.unlink()
+    assert client.get("/role").status_code == 503
+
+
 @pytest.mark.parametrize("path", ["/docs", "/redoc", "/openapi.json", "/nowhere"])
 def test_there_is_nothing_else(client: TestClient, path: str) -> None:
     assert client.get(path).status_code == 404
 
 
 @pytest.mark.parametrize("authorization", ["", "Bearer ", "Bearer the-token2", "Basic the-token", TOKEN])
-@pytest.mark.parametrize("path", ["/status", "/metrics", "/nowhere"])
+@pytest.mark.parametrize("path", ["/status", "/role", "/metrics", "/nowhere"])
 def test_without_the_token_only_health_is_told(client: TestClient, path: str, authorization: str) -> None:
     headers = {"Authorization": authorization}
     response = client.get(path, headers=headers)

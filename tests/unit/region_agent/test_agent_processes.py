@@ -21,7 +21,11 @@ from region_agent import observer
 from region_agent.agent import RegionAgent
 from region_agent.config import AgentConfig
 from region_agent.observer import Observer, ObserverConfig
+from region_agent.supervisor import Supervisor
+from region_agent.workloads import KubernetesConfig, Workloads
 from serving import Tls
+
+from infra.certificates import Root
 
 pytestmark = pytest.mark.unit
 
@@ -72,6 +76,14 @@ class TestRegionAgent:
         assert agent.processes.dapr.headers["dapr-api-token"] == TOKEN
         assert agent.pairs.sidecars == config.sidecars
         assert agent.peer.lease._endpoints == [config.etcd, *config.etcd_others]
+
+    def test_on_kubernetes_its_processes_are_workloads(self, config: AgentConfig, file: Path, tmp_path: Path) -> None:
+        (tmp_path / "api.crt").write_bytes(Root.new().certificate)
+        clusters = KubernetesConfig(ca=tmp_path / "api.crt", workloads={})
+        on_a_cluster = config.model_copy(update={"supervisor_socket": None, "kubernetes": clusters})
+
+        assert isinstance(process.build_agent(config).pairs.supervisor, Supervisor)
+        assert isinstance(process.build_agent(on_a_cluster).pairs.supervisor, Workloads)
 
     def test_it_waits_less_for_a_link_than_for_its_own_site(self, config: AgentConfig, file: Path) -> None:
         agent = process.build_agent(config)

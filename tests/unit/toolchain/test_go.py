@@ -128,3 +128,14 @@ class TestEnsure:
         (machine / "etcd" / "go.mod").write_text("module x\n", encoding="utf-8")
         with pytest.raises(GoUnusable, match="restore it from version control"):
             go.check_go([ETCD])
+
+
+class TestSource:
+    def test_it_is_where_go_has_put_it(self, script: Script) -> None:
+        script("go", '[ $1 = env ] && echo go1.27 && exit; echo "{\\"Dir\\": \\"/modules/$4@v1\\"}"')
+        assert go.source("daprd", "github.com/dapr/dapr") == Path("/modules/github.com/dapr/dapr@v1")
+
+    def test_a_module_that_cannot_be_had_is_told_with_its_reason(self, script: Script) -> None:
+        script("go", "[ $1 = env ] && echo go1.27 && exit; echo no such host >&2; exit 1")
+        with pytest.raises(GoUnusable, match=r"github\.com/dapr/dapr can't be fetched: no such host"):
+            go.source("daprd", "github.com/dapr/dapr")
