@@ -6,9 +6,7 @@ primary.
 
 from __future__ import annotations
 
-import yaml
-
-from infra.local.files import PUBLIC, exclusively, make_directory, write
+from infra.local.files import PUBLIC, as_yaml, exclusively, make_directory, write
 from infra.local.identity import TRUST_DOMAIN, Authority, KeyPair
 from infra.local.layout import SITE_NAMES, Layout
 from infra.local.postgres import dsn
@@ -55,9 +53,9 @@ def write_files(layout: Layout, region: str) -> bool:
         path = layout.config(name, f"{process}.token")
         if changed or not path.exists():
             changed |= layout.write(path, tokens.token(*identity))
-    changed |= layout.write(layout.config(name, "sentry.yaml"), _yaml(_sentry(layout, name)))
-    changed |= layout.write(layout.config(name, "daprd.yaml"), _yaml(_sidecar()))
-    store = _yaml(_state_store(layout, region))
+    changed |= layout.write(layout.config(name, "sentry.yaml"), as_yaml(_sentry(layout, name)))
+    changed |= layout.write(layout.config(name, "daprd.yaml"), as_yaml(_sidecar()))
+    store = as_yaml(_state_store(layout, region))
     return changed | layout.write(resources / "statestore.yaml", store)
 
 
@@ -237,7 +235,3 @@ def _state_store(layout: Layout, region: str) -> dict[str, object]:
         "metadata": {"name": "statestore"},
         "spec": state_store({"value": dsn(layout, region)}),
     }
-
-
-def _yaml(document: dict[str, object]) -> str:
-    return yaml.safe_dump(document, sort_keys=False, width=4096)

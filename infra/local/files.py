@@ -12,13 +12,20 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
+import yaml
+
 from infra.local.errors import PartError
 from infra.toolchain.account import Account, is_root, others_can_reach
 
-__all__ = ["check_reachable", "exclusively", "make_directory", "write"]
+__all__ = ["as_yaml", "check_reachable", "exclusively", "make_directory", "write"]
 
 PRIVATE = 0o600
 PUBLIC = 0o644
+
+
+def as_yaml(document: dict[str, object]) -> str:
+    """A configuration as its program reads it, keys in their order and each value on one line."""
+    return yaml.safe_dump(document, sort_keys=False, width=4096)
 
 
 def write(path: Path, content: str | bytes, account: Account | None = None, mode: int = PRIVATE) -> bool:

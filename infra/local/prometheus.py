@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from importlib.resources import files
 
-import yaml
-
 from infra.local import dapr, payments
+from infra.local.files import as_yaml
 from infra.local.layout import SITE_NAMES, Layout
 from infra.local.site import Process
 from infra.toolchain import require
@@ -29,8 +28,8 @@ _UNREAD = "(dapr_grpc|dapr_http|etcd_debugging|go|grpc|prometheus_http|promhttp)
 
 def write_files(layout: Layout) -> bool:
     """Whether a file changed."""
-    changed = layout.write(layout.config(_SITE, "prometheus.yaml"), _yaml(_configuration(layout)))
-    changed |= layout.write(layout.config(_SITE, "prometheus-web.yaml"), _yaml(_web(layout)))
+    changed = layout.write(layout.config(_SITE, "prometheus.yaml"), as_yaml(_configuration(layout)))
+    changed |= layout.write(layout.config(_SITE, "prometheus-web.yaml"), as_yaml(_web(layout)))
     for name, text in _rules().items():
         changed |= layout.write(layout.config(_SITE, name), text)
     return changed
@@ -148,7 +147,3 @@ def _web(layout: Layout) -> dict[str, object]:
             "min_version": "TLS13",
         }
     }
-
-
-def _yaml(document: dict[str, object]) -> str:
-    return yaml.safe_dump(document, sort_keys=False, width=4096)
