@@ -4,6 +4,10 @@ The SDK runs a workflow's generator anew at each
 turn, through its whole history. Here the generator is kept as its last turn left it, with the events that it has taken:
 a turn whose history begins with these takes only what comes after them. Any other turn, of a process that knows nothing
 of the run or something else, is run by its whole history.
+
+Dapr 1.18 takes a turn's answer for whatever delivery of that workflow it waits for: it knows an answer by the workflow's
+id alone. So a delivery that the engine gave up and repeated is not answered: its answer would be the repetition's, the
+repetition's that of the turn that follows, and the history would ask twice for one task.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -54,6 +58,7 @@ class Turns:
     def __init__(self, worker: Any, limit: int) -> None:
         self._worker, self._limit, self._lock = worker, limit, threading.Lock()
         self._kept: OrderedDict[str, _Suspended] = OrderedDict()
+        self._newest: dict[str, Any] = {}
 
     @classmethod
     def of(cls, runtime: WorkflowRuntime, limit: int) -> Turns:
@@ -62,14 +67,29 @@ class Turns:
         turns = cls(worker, limit)
         worker._execute_orchestrator = turns.execute
         worker._execute_activity = _dropping(worker._execute_activity)
-        worker._set_connection = _handing_out(worker)
+        worker._set_connection = _handing_out(worker, turns)
         return turns
 
+    def arrived(self, request: Any) -> None:
+        """A turn was delivered: earlier deliveries of the same workflow that have no answer yet get none."""
+        with self._lock:
+            self._newest[request.instanceId] = request
+
     def execute(self, request: Any, token: Any, reset: Callable[[], None]) -> None:
-        """Execute a turn, and send what came of it. As the SDK's worker does it, but for what is kept.
+        """Execute a turn, and send what came of it. As the SDK's worker does it, but for what is kept, and for a
+        delivery that another one has taken the place of: that is dropped.
 
         Where the history can't be had, `reset` lets the engine deliver the turn again.
         """
+        try:
+            if self._is_newest(request):
+                self._execute(request, token, reset)
+        finally:
+            with self._lock:
+                if self._newest.get(request.instanceId) is request:
+                    del self._newest[request.instanceId]
+
+    def _execute(self, request: Any, token: Any, reset: Callable[[], None]) -> None:
         instance_id = request.instanceId
         try:
             history = self._worker._resolve_history(request)
@@ -80,10 +100,19 @@ class Turns:
         response = self.turn(request, history)
         response.completionToken = token
         self._worker._update_history_cache(instance_id, history, response.actions)
-        self._worker._send_on_current_connection(
-            lambda stub: self._worker._send_orchestrator_response(request, stub, response, token),  # pyright: ignore[reportUnknownLambdaType]
-            f"orchestrator response for '{instance_id}'",
-        )
+
+        def send(stub: Any) -> None:
+            if self._is_newest(request):
+                self._worker._send_orchestrator_response(request, stub, response, token)
+
+        self._worker._send_on_current_connection(send, f"orchestrator response for '{instance_id}'")
+
+    def _is_newest(self, request: Any) -> bool:
+        with self._lock:
+            newest = self._newest.get(request.instanceId, request)
+        if newest is not request:
+            log.info("run %s: a turn was delivered again, its first delivery is dropped", request.instanceId)
+        return newest is request
 
     def turn(self, request: Any, history: list[Any]) -> Any:
         """The answer to a turn of the workflow with that committed history."""
@@ -151,8 +180,8 @@ class WorkItems:
     way for it is two queues and an event loop, gets the rest, and every item once its worker stops.
     """
 
-    def __init__(self, worker: Any, stream: Any) -> None:
-        self._worker, self._stream = worker, stream
+    def __init__(self, worker: Any, turns: Turns, stream: Any) -> None:
+        self._worker, self._turns, self._stream = worker, turns, stream
         self._reset: Callable[[], None] = worker._make_stream_teardown(stream)
 
     def __next__(self) -> Any:
@@ -168,6 +197,7 @@ class WorkItems:
     def _is_handed_out(self, item: Any) -> bool:
         worker, pools = self._worker, self._worker._async_worker_manager
         if item.HasField("workflowRequest"):
+            self._turns.arrived(item.workflowRequest)
             pools.orchestration_thread_pool.submit(
                 worker._execute_orchestrator, item.workflowRequest, item.completionToken, self._reset
             )
@@ -180,13 +210,13 @@ class WorkItems:
         return True
 
 
-def _handing_out(worker: Any) -> Callable[[Any, Any], bool]:
+def _handing_out(worker: Any, turns: Turns) -> Callable[[Any, Any], bool]:
     """Makes a connection the worker's, whose streams hand out their items."""
     connect: Callable[[Any, Any], bool] = worker._set_connection
 
     def connect_handing_out(channel: Any, stub: Any) -> bool:
         items = stub.GetWorkItems
-        stub.GetWorkItems = lambda request: WorkItems(worker, items(request))  # pyright: ignore[reportUnknownLambdaType]
+        stub.GetWorkItems = lambda request: WorkItems(worker, turns, items(request))  # pyright: ignore[reportUnknownLambdaType]
         return connect(channel, stub)
 
     return connect_handing_out

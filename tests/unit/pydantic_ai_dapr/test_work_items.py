@@ -276,3 +276,60 @@ def test_a_history_that_cant_be_had_is_asked_for_again() -> None:
     turns = Turns(SimpleNamespace(_resolve_history=unknown), 1)
     turns.execute(pb.WorkflowRequest(instanceId="run-1"), "token", lambda: asked.append("again"))
     assert asked == ["again"]
+
+
+class Answering:
+    """A worker whose answers are listed as they are sent; `before` is called when one is about to be."""
+
+    def __init__(self) -> None:
+        self.sent: list[str] = []
+        self.before: Callable[[], None] = lambda: None
+        self._update_history_cache = lambda *_: None
+
+    def _resolve_history(self, request: Any) -> list[Any]:
+        return []
+
+    def _send_on_current_connection(self, send: Callable[[Any], None], what: str) -> None:
+        self.before()
+        send(None)
+
+    def _send_orchestrator_response(self, request: Any, stub: Any, response: Any, token: str) -> None:
+        self.sent.append(token)
+
+
+def answering() -> tuple[Answering, Turns]:
+    """A worker, and the turns of it, each of which has the empty answer."""
+    worker = Answering()
+    turns = Turns(worker, 1)
+    turns.turn = lambda request, history: pb.WorkflowResponse(instanceId=request.instanceId)
+    return worker, turns
+
+
+def test_a_delivery_that_was_given_up_has_no_answer_that_could_be_taken_for_the_next_ones() -> None:
+    worker, turns = answering()
+    first, again, other = (pb.WorkflowRequest(instanceId=name) for name in ("run-1", "run-1", "run-2"))
+    for request in (first, other, again):
+        turns.arrived(request)
+    for request, token in ((first, "first"), (other, "other"), (again, "again")):
+        turns.execute(request, token, lambda: None)
+    assert worker.sent == ["other", "again"]
+
+
+def test_an_answer_that_another_delivery_overtakes_on_its_way_is_not_sent() -> None:
+    worker, turns = answering()
+    first, again = pb.WorkflowRequest(instanceId="run-1"), pb.WorkflowRequest(instanceId="run-1")
+    turns.arrived(first)
+    worker.before = lambda: turns.arrived(again)
+    turns.execute(first, "first", lambda: None)
+    worker.before = lambda: None
+    turns.execute(again, "again", lambda: None)
+    assert worker.sent == ["again"]
+
+
+def test_what_has_its_answer_is_not_remembered() -> None:
+    worker, turns = answering()
+    turns.arrived(TURN.workflowRequest)
+    turns.execute(TURN.workflowRequest, "turn", lambda: None)
+    turns.execute(pb.WorkflowRequest(instanceId="run-1"), "from the SDK's own reader", lambda: None)
+    assert worker.sent == ["turn", "from the SDK's own reader"]
+    assert not turns._newest
