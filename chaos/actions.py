@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from pydantic import JsonValue
 
 from chaos.session import current
@@ -16,11 +18,22 @@ def begin_load() -> Told:
     return {"in-flight": current().begin_load()}
 
 
-def start_runs(up_to: int) -> Told:
-    """Start as many runs at once as are missing of so many that were accepted since the load began."""
-    workload = current().workload
+def start_runs(up_to: int, open_at_most: int | None = None, seconds: float = 300.0) -> Told:
+    """Start as many runs as are missing of so many that were accepted since the load began: all at once, or never more
+    than are open then. Raises TimeoutError where the open ones don't end in that time."""
+    session = current()
+    workload = session.workload
     assert workload is not None, "there is no load yet: begin it first"
-    workload.more(max(0, up_to - len(workload.accepted_ids())))
+    missing = max(0, up_to - len(workload.accepted_ids()))
+    if open_at_most is None:
+        workload.more(missing)
+    else:
+        at_most, until = open_at_most, time.monotonic() + seconds
+        while missing:
+            what = f"fewer than {at_most} runs to be open, {missing} are to be started yet"
+            room = session.wait(what, lambda: max(0, at_most - len(session.open_runs())), until - time.monotonic())
+            workload.more(min(room, missing))
+            missing -= min(room, missing)
     return {"accepted": len(workload.accepted_ids())}
 
 

@@ -30,10 +30,11 @@ POLL_SECONDS = 0.1
 
 
 def deployment_is_healthy(seconds: float = 60.0) -> bool:
-    """One region executes runs, and the other holds every acknowledged change."""
+    """One region executes runs, and the other holds every acknowledged change; before a fault also: it is not swamped
+    by runs of before."""
     session = current()
     if not session.injected:
-        return session.wait_healthy(seconds)
+        return session.wait_healthy(seconds) and session.wait_idle(seconds)
     return session.claim("both regions are healthy again", lambda: "" if session.wait_healthy(seconds) else "not so")
 
 

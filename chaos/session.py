@@ -33,6 +33,7 @@ Found = TypeVar("Found")
 POLL_SECONDS = 0.1
 DOUBT_SECONDS = 0.02
 MARGIN = 4
+OPEN_BEFORE = 50
 """Runs that may end between the last look and the fault."""
 
 
@@ -208,6 +209,15 @@ class Session:
         self.wait("both regions to be healthy", lambda: self.is_healthy() or None, seconds)
         return True
 
+    def wait_idle(self, seconds: float) -> bool:
+        """True once few enough runs of before are open that what comes is not judged by their queue."""
+        self.wait(
+            f"no more than {OPEN_BEFORE} runs of before to be open",
+            lambda: len(self.client.runs(status="open")) <= OPEN_BEFORE,
+            seconds,
+        )
+        return True
+
     def is_healthy(self) -> bool:
         """Whether one region is active and the other a synchronous, streaming standby that its agent calls so."""
         with Doors(self.manifest) as doors:
@@ -231,13 +241,17 @@ class Session:
         self.end_load()
         open_before, since = self._ids(), time.monotonic()
         while time.monotonic() - since < self._stuck_after:
-            still_open = {run.run_id for run in self.client.runs(status="open")} & self._ids()
+            still_open = self.open_runs()
             if not still_open:
                 return True
             if still_open != open_before:
                 open_before, since = still_open, time.monotonic()
             time.sleep(POLL_SECONDS)
         return False
+
+    def open_runs(self) -> set[str]:
+        """Which of the runs that the load has started have not ended."""
+        return {run.run_id for run in self.client.runs(status="open")} & self._ids()
 
     def record(self, experiment: str) -> History:
         """Everything that is known now."""

@@ -5,9 +5,9 @@ turn, through its whole history. Here the generator is kept as its last turn lef
 a turn whose history begins with these takes only what comes after them. Any other turn, of a process that knows nothing
 of the run or something else, is run by its whole history.
 
-Dapr 1.18 takes a turn's answer for whatever delivery of that workflow it waits for: it knows an answer by the workflow's
-id alone. So a delivery that the engine gave up and repeated is not answered: its answer would be the repetition's, the
-repetition's that of the turn that follows, and the history would ask twice for one task.
+Dapr 1.18 knows a turn's answer by its workflow's id alone, and takes it for the delivery that it waits for. So a
+delivery that the engine gave up and repeated is not answered: its answer would be the repetition's, the repetition's
+that of the turn that follows, and the history would ask twice for one task.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false

@@ -80,6 +80,9 @@ class ToldSession:
     def wait_healthy(self, _: float) -> bool:
         return self._do("healthy", True)
 
+    def wait_idle(self, _: float) -> bool:
+        return True
+
     def wait_ended(self) -> bool:
         return self._do("ended", True)
 

@@ -203,6 +203,22 @@ def test_runs_are_started_until_so_many_were_accepted(session: Session) -> None:
     assert actions.start_runs(8) == {"accepted": 10}
 
 
+def test_runs_are_started_as_earlier_ones_end(session: Session) -> None:
+    session._pace = 60
+    actions.begin_load()
+    client = client_of(session)
+    client.ends_after_looks = client.looks + 2
+    assert actions.start_runs(16, open_at_most=8) == {"accepted": 16}
+    assert sum(status == "running" for status in client.started.values()) <= 8
+
+
+def test_runs_that_never_end_are_not_waited_for_without_end(session: Session) -> None:
+    session._pace = 60
+    actions.begin_load()
+    with pytest.raises(TimeoutError, match="fewer than 6 runs to be open, 4 are to be started yet"):
+        actions.start_runs(10, open_at_most=6, seconds=0.05)
+
+
 def test_a_start_without_an_answer_is_tried_again_under_its_id(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chaos.workload.RETRY_SECONDS", 0.001)
     client = Client(answers=["unknown", "unknown", "ok", "refused"])
@@ -718,6 +734,17 @@ def test_a_region_whose_effects_came_late_is_not_fenced(session: Session, monkey
     monkeypatch.setattr(session.ledger, "effects", lambda: [old, new, late])
     assert not probes.returned_region_is_fenced(1)
     assert late.key in session.claims[-1].detail
+
+
+def test_nothing_begins_on_a_deployment_that_is_swamped_by_runs_of_before(
+    session: Session, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "wait_healthy", lambda seconds: True)
+    client_of(session).started = {f"old-{number}": "running" for number in range(51)}
+    with pytest.raises(TimeoutError, match="no more than 50 runs of before to be open"):
+        probes.deployment_is_healthy(0.05)
+    client_of(session).started.pop("old-0")
+    assert probes.deployment_is_healthy(0.05)
 
 
 def test_a_deployment_that_is_whole_again_is_a_claim_only_after_a_fault(
