@@ -72,8 +72,9 @@ CONTROL_PLANE = Board(
                     "percentunit",
                     (
                         Query(
-                            "pg_stat_database_blks_hit_total"
-                            " / clamp_min(pg_stat_database_blks_hit_total + pg_stat_database_blks_read_total, 1)",
+                            "increase(pg_stat_database_blks_hit_total[$__rate_interval])"
+                            " / clamp_min(increase(pg_stat_database_blks_hit_total[$__rate_interval])"
+                            " + increase(pg_stat_database_blks_read_total[$__rate_interval]), 1)",
                             "{{region}}",
                         ),
                     ),

@@ -66,7 +66,7 @@ STEPS = Board(
                     (
                         Query(
                             "sum by (kind) (increase(holdfast_steps_again_total[$__rate_interval]))"
-                            " or 0 * sum by (kind) (holdfast_steps_total)",
+                            " or 0 * sum by (kind) (rate(holdfast_steps_total[$__rate_interval]))",
                             "{{kind}}",
                         ),
                     ),

@@ -33,10 +33,12 @@ def main(arguments: list[str]) -> int:
         AgentRunClient(hosted.name, host="127.0.0.1", port=sidecar.grpc_port, api_token=dapr_token)
         for sidecar in config.sidecars
     ]
+    index = RunIndex(dsn)
     region = Region(
         config=config,
         hosted=hosted,
-        index=RunIndex(dsn),
+        index=index,
+        audit=AuditLog(index.database),
         sidecars=Sidecars(clients),
         store=state_store(config.app_id, dsn),
         role_file=role_file,
@@ -54,12 +56,10 @@ def console_of(region: Region, config: ConsoleConfig, token: str) -> Console:
         "viewer": read_secret(config.viewer_token_file),
         "operator": read_secret(config.operator_token_file),
     }
-    database = region.index.database
     return Console(
         region=region,
         sessions=Sessions(tokens, lifetime=config.session_minutes * 60, idle=config.idle_minutes * 60),
-        epochs=Epochs(database),
-        audit=AuditLog(database),
+        epochs=Epochs(region.index.database),
         neighbour=Neighbour(
             config.agent,
             token=token,

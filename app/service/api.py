@@ -23,6 +23,7 @@ from service.histories import found
 from service.hosting import HostedAgent
 from service.paging import cursor_after, position_of
 from service.region import ActiveRegion, InstanceId, Region, RunId, failures_are_problems
+from service.trail import Caller, recorded
 
 FOLLOW_EVERY_SECONDS = 0.25
 PUBLIC_PATHS = ("/healthz",)
@@ -136,8 +137,8 @@ def build_app(region: Region, token: str, console: Console | None = None, metric
             return Run.of(*found(where, run_id))
 
     @app.post("/v1/runs/{run_id}/cancel")
-    def cancel(run_id: InstanceId, where: ActiveRegion) -> Run:
-        with failures_are_problems():
+    def cancel(run_id: InstanceId, where: ActiveRegion, caller: Caller) -> Run:
+        with failures_are_problems(), recorded(where, caller, "cancel", run_id):
             return actions.cancel(where, run_id)
 
     @app.get("/v1/runs/{run_id}/events", response_class=StreamingResponse)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Annotated, Any, cast
+from dataclasses import replace
+from typing import Annotated, Any, Literal, cast
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -12,6 +13,7 @@ from pydantic_ai_dapr import HistoryEvent, approval_event, steps
 from serving import Problem
 
 from service.region import ActiveRegion, InstanceId, Region, failures_are_problems
+from service.trail import Caller, recorded
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/v1/runs/{run_id}")
@@ -37,6 +39,16 @@ class Decision(BaseModel):
     who: Annotated[str, Field(min_length=1, max_length=200)]
     message: Annotated[str, Field(max_length=10_000)] | None = None
 
+    @property
+    def verdict(self) -> Literal["approve", "deny"]:
+        """The decision as a deed."""
+        return "approve" if self.approved else "deny"
+
+    @property
+    def told(self) -> str:
+        """What it is about, and why, in one line."""
+        return f"{self.tool_call_id}{f': {self.message}' if self.message else ''}"
+
 
 @router.get("/approvals")
 def approvals(run_id: InstanceId, where: ActiveRegion) -> list[Waiting]:
@@ -50,9 +62,10 @@ def approvals(run_id: InstanceId, where: ActiveRegion) -> list[Waiting]:
 
 
 @router.post("/approvals", status_code=202, responses={200: {"model": Decision}, 404: {}, 409: {}, 503: {}})
-def decide(run_id: InstanceId, decision: Decision, where: ActiveRegion, response: Response) -> Decision:
+def decide(run_id: InstanceId, decision: Decision, where: ActiveRegion, caller: Caller, response: Response) -> Decision:
     """Decide a tool call. The first decision counts; the same one again is answered with 200, and changes nothing."""
-    with failures_are_problems():
+    actor = replace(caller, who=decision.who)
+    with failures_are_problems(), recorded(where, actor, decision.verdict, run_id, decision.told):
         if not decide_call(where, run_id, decision):
             response.status_code = 200
     return decision

@@ -10,6 +10,7 @@ from serving import Problem
 from service.actions import RerunRequest, run_again
 from service.answers import Run
 from service.region import ActiveRegion, InstanceId, Region, failures_are_problems
+from service.trail import Caller, recorded
 
 router = APIRouter(prefix="/v1/runs/{run_id}")
 
@@ -29,9 +30,9 @@ def each_step(run_id: InstanceId, where: ActiveRegion) -> list[Step]:
 
 
 @router.get("/export", response_class=Response, responses={200: {"content": {"application/json": {}}}, 409: {}})
-def export(run_id: InstanceId, where: ActiveRegion) -> Response:
+def export(run_id: InstanceId, where: ActiveRegion, caller: Caller) -> Response:
     """The run's whole history as a file, with its signatures: `holdfast replay` and `holdfast verify` check it."""
-    with failures_are_problems():
+    with failures_are_problems(), recorded(where, caller, "download history", run_id):
         _, workflow = found(where, run_id)
         if workflow is None:
             raise Problem(409, "no history yet", f"run {run_id} has no workflow yet")
@@ -44,9 +45,10 @@ def export(run_id: InstanceId, where: ActiveRegion) -> Response:
 
 
 @router.post("/rerun", status_code=202, responses={200: {"model": Run}, 404: {}, 409: {}, 503: {}})
-def rerun(run_id: InstanceId, request: RerunRequest, where: ActiveRegion, response: Response) -> Run:
+def rerun(run_id: InstanceId, request: RerunRequest, where: ActiveRegion, caller: Caller, response: Response) -> Run:
     """Run an ended run again, beside the old one."""
-    with failures_are_problems():
+    detail = request.model_dump_json(exclude_defaults=True)
+    with failures_are_problems(), recorded(where, caller, "rerun", run_id, detail):
         run, is_new = run_again(where, run_id, request)
     response.headers["Location"] = f"/v1/runs/{run.run_id}"
     if not is_new:

@@ -11,7 +11,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fastapi import Path as PathParameter
 from pydantic_ai_dapr import HistoryTamperedError, PayloadLostError, RunInput, StateStore, WorkflowUnavailableError
-from run_index import IndexedRun, IndexUnavailableError, NotStorableError, RunIndex
+from run_index import AuditLog, IndexedRun, IndexUnavailableError, NotStorableError, RunIndex
 from serving import Problem
 
 from service.config import ServiceConfig
@@ -36,6 +36,7 @@ class Region:
     config: ServiceConfig
     hosted: HostedAgent
     index: RunIndex
+    audit: AuditLog
     sidecars: Sidecars
     store: StateStore
     role_file: RoleFile

@@ -204,13 +204,20 @@ def service_config(directory: Path, **changes: object) -> dict[str, object]:
     }
 
 
-def region(directory: Path, index: MemoryIndex, *workflows: MemoryWorkflows, **changes: object) -> Region:
+def region(
+    directory: Path,
+    index: MemoryIndex,
+    *workflows: MemoryWorkflows,
+    trail: MemoryTrail | None = None,
+    **changes: object,
+) -> Region:
     """Region a, whose role file is in `directory`."""
     config = ServiceConfig.model_validate(service_config(directory, **changes))
     return Region(
         config=config,
         hosted=hosted,
         index=index,  # type: ignore[arg-type]
+        audit=trail or MemoryTrail(),  # type: ignore[arg-type]
         sidecars=Sidecars(workflows),
         store=StateStore("refund-desk", lambda keys: {}),
         role_file=RoleFile(config.role_file),
@@ -287,7 +294,7 @@ class ToldAgent:
         return httpx.Response(200, json={"/status": self.status, "/cluster": self.cluster}[request.url.path])
 
 
-def console(region: Region, epochs: MemoryEpochs, trail: MemoryTrail, agent: ToldAgent, **options: Any) -> Console:
+def console(region: Region, epochs: MemoryEpochs, agent: ToldAgent, **options: Any) -> Console:
     """A console over a region. Every look at the agent is a new one."""
     ticks = count()
     neighbour = Neighbour(
@@ -301,7 +308,6 @@ def console(region: Region, epochs: MemoryEpochs, trail: MemoryTrail, agent: Tol
         region=region,
         sessions=Sessions({"viewer": VIEWER, "operator": OPERATOR}, lifetime=3600, idle=600, **options),
         epochs=epochs,  # type: ignore[arg-type]
-        audit=trail,
         neighbour=neighbour,
         masks=Masks(["^ssn$"], ["ticket-secret-[0-9]+"]),
     )

@@ -23,7 +23,6 @@ from service.console.access import NotSignedIn, Sessions, to_sign_in
 from service.console.masking import Masks
 from service.console.neighbour import Neighbour
 from service.console.pages import STATIC, render
-from service.console.trail import Trail
 from service.region import Region
 
 log = logging.getLogger(__name__)
@@ -47,7 +46,6 @@ class Console:
     region: Region
     sessions: Sessions
     epochs: Epochs
-    audit: Trail
     neighbour: Neighbour
     masks: Masks
     replaying: threading.Lock = field(default_factory=threading.Lock)

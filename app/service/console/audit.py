@@ -19,6 +19,6 @@ def audit(
     request: Request, visitor: Visitor, before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None
 ) -> Response:
     """Who did what in either region, newest first."""
-    page = request.app.state.console.audit.page(limit=PAGE, before=before)
+    page = request.app.state.region.audit.page(limit=PAGE, before=before)
     older = page[-1].id if len(page) == PAGE else None
     return render(request, "audit", entries=page, older=older, first=before is None)

@@ -11,7 +11,8 @@ from serving import Problem
 
 from service.console.access import Form, Visitor, fields_of, forget, own_path, remember, session_of
 from service.console.pages import render
-from service.console.trail import address_of, recorded
+from service.console.trail import recorded
+from service.trail import address_of
 
 log = logging.getLogger(__name__)
 router = APIRouter()

@@ -79,7 +79,7 @@ def show(request: Request, run_id: InstanceId, visitor: Visitor) -> Response:
         is_open=seen.is_open,
         timeline=timeline(seen.events, console.epochs.all(), now),
         acts=visitor.is_operator and role is not None and role.role == "active",
-        deeds=console.audit.page(limit=20, subject=run_id),
+        deeds=console.region.audit.page(limit=20, subject=run_id),
     )
 
 
@@ -125,12 +125,11 @@ def decide(request: Request, run_id: InstanceId, where: ActiveRegion, session: V
     message = form.get("message", "").strip()[:2000] or None
     if verdict not in ("approve", "deny"):
         raise Problem(422, "invalid request", "approve or deny")
-    detail = f"{call}{f': {message}' if message else ''}"
     try:
         decision = Decision(tool_call_id=call, approved=verdict == "approve", who=session.who, message=message)
     except ValidationError as error:
         raise Problem(422, "invalid request", error.errors()[0]["msg"]) from error
-    with recorded(request, session, verdict, run_id, detail):
+    with recorded(request, session, decision.verdict, run_id, decision.told):
         is_new = approvals.decide_call(where, run_id, decision)
     said = "approved" if decision.approved else "denied"
     return _back(session, run_id, f"The call {'is' if is_new else 'was'} {said}; the run goes on.")

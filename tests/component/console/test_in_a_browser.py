@@ -31,7 +31,6 @@ from tests.support.regions import (
     TOKEN,
     VIEWER,
     MemoryEpochs,
-    MemoryTrail,
     MemoryWorkflows,
     ToldAgent,
     console,
@@ -113,13 +112,13 @@ def served(tmp_path_factory: pytest.TempPathFactory, server: Database) -> Iterat
     index.ensure_schema()
     write_role(place / "role.json", "active")
     workflows, agent = MemoryWorkflows([]), ToldAgent()
-    own = region(place, index, workflows, rate_per_second=10_000)  # type: ignore[arg-type]
-    told = console(own, MemoryEpochs(), MemoryTrail(), agent)
+    trail = AuditLog(index.database)
+    own = region(place, index, workflows, trail=trail, rate_per_second=10_000)  # type: ignore[arg-type]
+    told = console(own, MemoryEpochs(), agent)
     made = Console(
         region=own,
         sessions=Sessions({"viewer": VIEWER, "operator": OPERATOR}, lifetime=3600, idle=600),
         epochs=Epochs(index.database),
-        audit=AuditLog(index.database),
         neighbour=told.neighbour,
         masks=Masks(),
     )

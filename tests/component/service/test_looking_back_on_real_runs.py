@@ -30,7 +30,7 @@ from refund_desk.hosted import hosted
 from refund_desk.model import deterministic_model
 from region_agent.events import EventLog
 from region_agent.sweep import Sweeper
-from run_index import RunIndex
+from run_index import AuditLog, RunIndex
 from service.api import build_app
 from service.config import ServiceConfig
 from service.region import Region
@@ -119,6 +119,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory, server: Database) -> Iterator
             config=config,
             hosted=hosted,
             index=index,
+            audit=AuditLog(index.database),
             sidecars=Sidecars([workflows]),
             store=state_store(config.app_id, server.dsn),
             role_file=RoleFile(config.role_file),

@@ -122,8 +122,8 @@ def app(
         "agent": "https://agent.example",
         "model": "refund_desk:deterministic",
     }
-    own = region(tmp_path, index, workflows, console=console_config, max_body_bytes=20_000)
-    return build_app(own, TOKEN, console(own, epochs, trail, agent, clock=clock))
+    own = region(tmp_path, index, workflows, trail=trail, console=console_config, max_body_bytes=20_000)
+    return build_app(own, TOKEN, console(own, epochs, agent, clock=clock))
 
 
 @pytest.fixture

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry
+from region_agent.meters import EventMeters
+from serving import measure
 
 from loadtests.traffic import alerts as rules
-from loadtests.traffic.alerts import ALERTS, main, rules_of
+from loadtests.traffic.alerts import ALERTS, INDICATORS, main, rules_of
 from loadtests.traffic.objectives import Slo, SloError, read_slo
 
 pytestmark = pytest.mark.unit
@@ -82,3 +88,29 @@ def test_a_counter_s_bad_answers_and_a_histogram_s_slow_ones_are_errors(slo: Slo
     )
     assert 'holdfast_run_seconds_bucket{le="10.0"}' in expressions["completion_latency"]
     assert "sum(rate(holdfast_run_seconds_count[5m]))" in expressions["completion_latency"]
+
+
+@pytest.fixture(scope="module")
+def bounds() -> dict[str, set[str]]:
+    """The bounds of the histograms that the processes tell, as they tell them."""
+    registry, app = CollectorRegistry(), FastAPI()
+    EventMeters(registry)
+    measure(app, registry)
+    TestClient(app).post("/v1/runs")
+    return {
+        family.name: {one.labels["le"] for one in family.samples if one.name.endswith("_bucket")}
+        for family in registry.collect()
+    }
+
+
+def test_a_limit_is_a_bound_of_its_histogram_or_nobody_could_count_what_is_within_it(
+    slo: Slo, bounds: dict[str, set[str]]
+) -> None:
+    limits = {
+        (metric, limit)
+        for rule in of(slo, 0)
+        for metric, limit in re.findall(r'(\w+)_bucket\{[^}]*le="([^"]+)"', rule["expr"])
+    }
+    assert {metric for metric, _ in limits} == {one.metric for one in INDICATORS.values() if one.bad is None}
+    for metric, limit in limits:
+        assert limit in bounds[metric], f"{metric} has no bound {limit}: its bounds are {sorted(bounds[metric])}"

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 from service.api import build_app
 
-from tests.support.regions import TOKEN, MemoryIndex, MemoryWorkflows, region, write_role
+from tests.support.regions import TOKEN, MemoryIndex, MemoryTrail, MemoryWorkflows, region, write_role
 
 
 @pytest.fixture
@@ -29,6 +29,11 @@ def workflows(asked: list[str]) -> MemoryWorkflows:
 
 
 @pytest.fixture
+def trail() -> MemoryTrail:
+    return MemoryTrail()
+
+
+@pytest.fixture
 def role_file(tmp_path: Path) -> Path:
     path = tmp_path / "role.json"
     write_role(path, "active")
@@ -36,8 +41,10 @@ def role_file(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def client(tmp_path: Path, index: MemoryIndex, workflows: MemoryWorkflows, role_file: Path) -> Iterator[TestClient]:
-    app = build_app(region(tmp_path, index, workflows), TOKEN)
+def client(
+    tmp_path: Path, index: MemoryIndex, workflows: MemoryWorkflows, trail: MemoryTrail, role_file: Path
+) -> Iterator[TestClient]:
+    app = build_app(region(tmp_path, index, workflows, trail=trail), TOKEN)
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with TestClient(app, raise_server_exceptions=False, headers=headers) as client:
         yield client
