@@ -130,7 +130,8 @@ class Sweeper:
             self.events.record("signal-failed", run_id=run.run_id, error=str(error)[:200])
             return
         self.swept_total += 1
-        self.events.record("sweep-signalled", run_id=run.run_id)
+        trace = run.input.get("trace")
+        self.events.record("sweep-signalled", run_id=run.run_id, **(trace if isinstance(trace, dict) else {}))
 
     def _look_at(self, run: IndexedRun) -> None:
         try:

@@ -8,6 +8,7 @@ import sys
 from pydantic_ai_dapr import AgentRunClient
 from run_index import AuditLog, Epochs, RunIndex
 from serving import configuration_of, log_to_stderr, read_secret, serve
+from serving.tracing import trace_to
 
 from service.api import build_app
 from service.config import ConsoleConfig, ServiceConfig
@@ -27,6 +28,8 @@ def main(arguments: list[str]) -> int:
     config = configuration_of(ServiceConfig, "service", arguments)
     role_file = RoleFile(config.role_file)
     log_to_stderr(lambda: told(config.region, role_file.read()))
+    if config.traces is not None:
+        trace_to(config.traces, "api", region=config.region)
     dapr_token, dsn = read_secret(config.dapr_token_file), read_secret(config.database_dsn_file)
     hosted = load_hosted(config.agent)
     clients = [
