@@ -175,7 +175,7 @@ def destination(names: Sequence[str]) -> Kind:
         if raw in names:
             return str(raw)
         if not isinstance(raw, str) or not re.fullmatch(
-            r"(https://[^\s@]+|http://(127\.0\.0\.1|localhost)\b[^\s@]*)", raw
+            r"(https://[^\s@]+|http://(127\.0\.0\.1|localhost)(:\d+)?(/[^\s@]*)?)", raw
         ):
             raise Invalid("to another machine only over https" if str(raw).startswith("http://") else "")
         return raw

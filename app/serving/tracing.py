@@ -1,19 +1,11 @@
-"""Where a process's spans go: to an OTLP address, or as OTLP's JSON into a file of bounded size.
-
-What prompts, answers, arguments and results say is never in a span. Nothing of the SDK is imported where nothing is
-traced.
-"""
+"""Where a process's spans go: to an OTLP address, or into a file. Nothing of the SDK is imported without either."""
 
 from __future__ import annotations
 
-import base64
-import json
-import os
-import threading
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Self, cast
+from typing import TYPE_CHECKING, Annotated, Self
 
 from opentelemetry import trace
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -22,13 +14,10 @@ from pydantic import Field, model_validator
 from serving.config import ConfigurationFile
 
 if TYPE_CHECKING:
-    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
-    from opentelemetry.sdk.trace.export import SpanExportResult
+    from opentelemetry.sdk.trace import TracerProvider
 
-MOST_BYTES = 64_000_000
 MOST_LINKS = 10_000
 """A failover is linked with every run that it woke."""
-_IDENTIFIERS = ("traceId", "spanId", "parentSpanId")
 _context = TraceContextTextMapPropagator()
 
 
@@ -61,17 +50,20 @@ def trace_to(traces: Traces, service: str, **about: str | int) -> TracerProvider
     from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
     from opentelemetry.sdk.trace.sampling import ParentBasedTraceIdRatio
 
+    from serving.exporting import Discreet, Lines
+
     provider = TracerProvider(
         resource=Resource({"service.name": service, **{f"holdfast.{key}": value for key, value in about.items()}}),
         sampler=ParentBasedTraceIdRatio(traces.sampling),
         span_limits=SpanLimits(max_links=MOST_LINKS),
     )
     if traces.file is not None:
-        processor = SimpleSpanProcessor(_lines(traces.file))
+        processor = SimpleSpanProcessor(Discreet(Lines(traces.file)))
     else:
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-        processor = BatchSpanProcessor(OTLPSpanExporter(endpoint=traces.endpoint), schedule_delay_millis=1000)
+        exporter = Discreet(OTLPSpanExporter(endpoint=traces.endpoint))
+        processor = BatchSpanProcessor(exporter, schedule_delay_millis=1000)
     provider.add_span_processor(processor)
     trace.set_tracer_provider(provider)
     return provider
@@ -91,45 +83,3 @@ def link_to(traceparent: str, **about: str) -> trace.Link | None:
     """A link to the span that a W3C `traceparent` names; None where it names none."""
     found = trace.get_current_span(_context.extract({"traceparent": traceparent})).get_span_context()
     return trace.Link(found, {f"holdfast.{key}": value for key, value in about.items()}) if found.is_valid else None
-
-
-def otlp_json(spans: Sequence[ReadableSpan]) -> dict[str, Any]:
-    """Spans as OTLP's JSON: Protobuf's, but for identifiers, which are hexadecimal."""
-    from google.protobuf.json_format import MessageToDict
-    from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-
-    return cast("dict[str, Any]", _in_hex(MessageToDict(encode_spans(spans), use_integers_for_enums=True)))
-
-
-def _in_hex(value: Any) -> Any:
-    if isinstance(value, dict):
-        members = cast("dict[str, Any]", value)
-        return {
-            key: base64.b64decode(one).hex() if key in _IDENTIFIERS else _in_hex(one) for key, one in members.items()
-        }
-    return [_in_hex(one) for one in cast("list[Any]", value)] if isinstance(value, list) else value
-
-
-def _lines(path: Path, most: int = MOST_BYTES) -> Any:
-    """Appends a line of OTLP's JSON for each export, and begins anew at `most` bytes: the file before is kept as `.1`."""
-    from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-
-    class Lines(SpanExporter):
-        def __init__(self) -> None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._lock, self._file = threading.Lock(), path.open("ab", buffering=0)
-
-        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            line = json.dumps(otlp_json(spans), ensure_ascii=False, separators=(",", ":")).encode() + b"\n"
-            with self._lock:
-                if self._file.tell() + len(line) > most:
-                    self._file.close()
-                    os.replace(path, path.with_name(f"{path.name}.1"))
-                    self._file = path.open("ab", buffering=0)
-                self._file.write(line)
-            return SpanExportResult.SUCCESS
-
-        def shutdown(self) -> None:
-            self._file.close()
-
-    return Lines()
