@@ -17,7 +17,7 @@ from run_index import Epochs, RunIndex
 from run_index.database import Database
 from service.hosting import load_hosted
 from serving import configuration_of, log_to_stderr, process_registry, read_secret, serve
-from serving.tracing import trace_to
+from serving.tracing import provider_for
 
 from region_agent.activation import RegionProcesses
 from region_agent.agent import RegionAgent
@@ -94,7 +94,7 @@ def main(arguments: list[str]) -> int:
     registry = process_registry()
     hearers: list[Hearer] = [EventMeters(registry)]
     if config.traces is not None:
-        provider = trace_to(config.traces, "region-agent", region=config.region)
+        provider = provider_for(config.traces, "region-agent", region=config.region)
         hearers.append(ActivationSpans(provider.get_tracer("holdfast"), config.region))
     agent = build_agent(config, all_of(*hearers))
     log_to_stderr(lambda: told(agent))

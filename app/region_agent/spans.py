@@ -28,7 +28,7 @@ class ActivationSpans:
         if event == "silence-began":
             self._silent, self._released = at, 0.0
         elif event == "silence-ended":
-            self._silent = 0.0
+            self._silent = self._released = 0.0
         elif event == "early-release" and members.get("decision") == "released" and not self._released:
             self._released = at
         elif event == "promoted":

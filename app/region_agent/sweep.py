@@ -131,7 +131,9 @@ class Sweeper:
             return
         self.swept_total += 1
         trace = run.input.get("trace")
-        self.events.record("sweep-signalled", run_id=run.run_id, **(trace if isinstance(trace, dict) else {}))
+        traceparent = trace.get("traceparent") if isinstance(trace, dict) else None
+        known = {"traceparent": traceparent} if traceparent else {}
+        self.events.record("sweep-signalled", run_id=run.run_id, **known)
 
     def _look_at(self, run: IndexedRun) -> None:
         try:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from opentelemetry.trace import NoOpTracer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic_ai_dapr import HistoryEvent, RunInput, WorkflowUnavailableError
 from pydantic_ai_dapr.tracing import carried
@@ -72,6 +73,7 @@ def build_app(region: Region, token: str, console: Console | None = None, metric
     measure(app, process_registry())
 
     app.state.region = region
+    app.state.tracer = NoOpTracer()
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -97,7 +99,7 @@ def build_app(region: Region, token: str, console: Console | None = None, metric
 
     @app.post("/v1/runs", status_code=202, responses={200: {"model": Run}, 409: {}, 503: {}})
     def start(request: StartRequest, where: ActiveRegion, came: Request, response: Response) -> Run:
-        with request_span("POST /v1/runs", came.headers, run_id=request.run_id):
+        with request_span(app.state.tracer, "POST /v1/runs", came.headers, run_id=request.run_id):
             run_input = _run_input(where.hosted, request)
             with failures_are_problems():
                 given = run_input.model_dump(mode="json")

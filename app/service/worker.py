@@ -25,7 +25,7 @@ from opentelemetry import trace
 from pydantic import JsonValue
 from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner, current_operation
 from serving import ConfigurationFile, configuration_of, log_to_stderr, process_registry, read_secret
-from serving.tracing import Traces, trace_to
+from serving.tracing import Traces, provider_for
 
 from service.app_channel import serve_app_channel
 from service.hosting import Effects, EffectsTarget, load_hosted
@@ -181,7 +181,7 @@ def instrument(config: WorkerConfig, traces: Traces, epoch: int) -> None:
     """Every agent reports PydanticAI's own spans, without what prompts, answers, arguments and results say."""
     from pydantic_ai import Agent, InstrumentationSettings
 
-    provider = trace_to(traces, "worker", region=config.region, worker=config.name, epoch=epoch)
+    provider = provider_for(traces, "worker", region=config.region, worker=config.name, epoch=epoch)
     Agent.instrument_all(InstrumentationSettings(tracer_provider=provider, include_content=False))
 
 

@@ -39,11 +39,12 @@ class Traces(ConfigurationFile):
         return self
 
 
-def trace_to(traces: Traces, service: str, **about: str | int) -> TracerProvider:
-    """Spans of this process go there from now on, each with what is known `about` the process.
+def provider_for(traces: Traces, service: str, **about: str | int) -> TracerProvider:
+    """What is traced with this provider goes there, each span with what is known `about` the process.
 
-    A file has a span when the span has ended, whatever becomes of the process; an address within a second. A receiver
-    that doesn't answer holds nothing up, and spans for it are dropped once too many wait.
+    It is not made the process's own: Dapr's client would report each of its calls, and a region agent makes many. A file
+    has a span when the span has ended, whatever becomes of the process; an address within a second. A receiver that
+    doesn't answer holds nothing up, and spans for it are dropped once too many wait.
     """
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
@@ -65,16 +66,14 @@ def trace_to(traces: Traces, service: str, **about: str | int) -> TracerProvider
         exporter = Discreet(OTLPSpanExporter(endpoint=traces.endpoint))
         processor = BatchSpanProcessor(exporter, schedule_delay_millis=1000)
     provider.add_span_processor(processor)
-    trace.set_tracer_provider(provider)
     return provider
 
 
 @contextmanager
-def request_span(name: str, headers: Mapping[str, str], **about: str) -> Generator[None]:
+def request_span(tracer: trace.Tracer, name: str, headers: Mapping[str, str], **about: str) -> Generator[None]:
     """A span for a request that is served in here, in the trace that its caller brought, else in one of its own."""
     came = _context.extract(headers)
     attributes = {f"holdfast.{key}": value for key, value in about.items()}
-    tracer = trace.get_tracer("holdfast")
     with tracer.start_as_current_span(name, context=came, kind=trace.SpanKind.SERVER, attributes=attributes):
         yield
 

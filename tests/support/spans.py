@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
-from opentelemetry import trace
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, Span, SpanProcessor, TracerProvider
 from pydantic_ai import Agent, InstrumentationSettings
@@ -44,18 +42,6 @@ class Recorder(SpanProcessor):
         """What has ended since this was asked last."""
         taken, self.ended, self._keys = [span for span, _ in self.ended], [], {}
         return taken
-
-
-@contextmanager
-def provider_of_its_own(monkeypatch: pytest.MonkeyPatch) -> Generator[None]:
-    """A process has one provider of spans for good; what is made here ends with the test."""
-
-    def use(provider: TracerProvider) -> None:
-        monkeypatch.setattr(trace, "get_tracer", provider.get_tracer)
-
-    monkeypatch.setattr(trace, "set_tracer_provider", use)
-    yield
-    Agent.instrument_all(False)
 
 
 RECORDER = Recorder()

@@ -87,7 +87,8 @@ def test_a_switchover_has_no_detection_and_is_no_failover(
     hear: ActivationSpans, reported: InMemorySpanExporter
 ) -> None:
     hear("silence-began", 50.0, {})
-    hear("silence-ended", 51.0, {})
+    hear("early-release", 53.0, {"decision": "released"})
+    hear("silence-ended", 54.0, {})
     hear("promoted", 100.0, {"epoch": 3})
     hear("activated", 101.0, {"epoch": 3, "seconds": 1.0})
     hear("sweep-finished", 101.5, {"epoch": 3, "runs": 0})

@@ -27,7 +27,6 @@ from serving import Tls
 from serving.tracing import Traces
 
 from infra.certificates import Root
-from tests.support.spans import provider_of_its_own
 
 pytestmark = pytest.mark.unit
 
@@ -144,10 +143,9 @@ class TestRegionAgent:
 
         monkeypatch.setattr(RegionAgent, "run", run)
         monkeypatch.setattr(os, "_exit", lambda code: None)
-        with provider_of_its_own(monkeypatch):
-            process.main(["--config", str(file)])
-            with TestClient(served.app):
-                pass
+        process.main(["--config", str(file)])
+        with TestClient(served.app):
+            pass
         assert '"name":"activation"' in spans.read_text()
 
     def test_it_leaves_when_it_no_longer_follows(

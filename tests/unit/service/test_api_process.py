@@ -15,7 +15,6 @@ from service import __main__ as process
 from serving import Tls
 
 from tests.support.regions import service_config, write_role
-from tests.support.spans import provider_of_its_own
 
 pytestmark = pytest.mark.unit
 
@@ -48,10 +47,9 @@ def test_a_start_is_a_span_where_spans_are_wanted(config_file: Path, monkeypatch
     write_role(config_file.with_name("role.json"), "active")
     spans = config_file.with_name("spans.jsonl")
     config_file.write_text(json.dumps(service_config(config_file.parent, traces={"file": str(spans)})))
-    with provider_of_its_own(monkeypatch):
-        process.main(["--config", str(config_file)])
-        client = TestClient(served[0], headers={"Authorization": "Bearer from-its-file"})
-        assert client.post("/v1/runs", json={"run_id": "run-1", "input": {}}).status_code == 422
+    process.main(["--config", str(config_file)])
+    client = TestClient(served[0], headers={"Authorization": "Bearer from-its-file"})
+    assert client.post("/v1/runs", json={"run_id": "run-1", "input": {}}).status_code == 422
     told = spans.read_text()
     assert '"POST /v1/runs"' in told
     assert '"run-1"' in told

@@ -34,7 +34,6 @@ from service.worker import (
 from serving.tracing import Traces
 
 from tests.support.regions import SINCE, write_role
-from tests.support.spans import provider_of_its_own
 
 pytestmark = pytest.mark.unit
 
@@ -378,8 +377,10 @@ class TestWholeWorker:
             write_role(role_file.path, "standby")
 
         monkeypatch.setattr(Runner, "start", start)
-        with provider_of_its_own(monkeypatch):
+        try:
             assert run() == EPOCH_IS_OVER
+        finally:
+            Agent.instrument_all(False)
         told = (tmp_path / "spans.jsonl").read_text()
         assert "invoke_agent desk" in told
         assert "chat test" in told

@@ -16,20 +16,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from pydantic import ValidationError
 from serving.exporting import Lines
-from serving.tracing import Traces, link_to, request_span, trace_to
-
-from tests.support.spans import provider_of_its_own
+from serving.tracing import Traces, link_to, provider_for, request_span
 
 pytestmark = pytest.mark.unit
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 CAME = {"traceparent": f"00-{TRACE}-{SPAN}-01"}
-
-
-@pytest.fixture(autouse=True)
-def provider(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    with provider_of_its_own(monkeypatch):
-        yield
 
 
 @pytest.fixture
@@ -61,7 +53,7 @@ def spans(file: Path) -> list[dict[str, Any]]:
 
 def test_a_span_is_in_the_file_once_it_has_ended(tmp_path: Path) -> None:
     file = tmp_path / "data" / "spans.jsonl"
-    tracer = trace_to(Traces(file=file), "worker", region="a", epoch=3).get_tracer("t")
+    tracer = provider_for(Traces(file=file), "worker", region="a", epoch=3).get_tracer("t")
     with tracer.start_as_current_span("outer") as outer, tracer.start_as_current_span("inner"):
         pass
     inner, written = spans(file)
@@ -88,7 +80,7 @@ def test_a_file_is_bounded_and_the_one_before_is_kept(tmp_path: Path) -> None:
 
 def test_what_an_exception_says_is_not_in_a_span_and_its_type_is(tmp_path: Path) -> None:
     file = tmp_path / "spans.jsonl"
-    tracer = trace_to(Traces(file=file), "worker").get_tracer("t")
+    tracer = provider_for(Traces(file=file), "worker").get_tracer("t")
     with pytest.raises(ValueError, match="secret"), tracer.start_as_current_span("a span"):
         raise ValueError("the secret")
     (span,) = spans(file)
@@ -103,7 +95,7 @@ def test_spans_go_to_a_receiver_with_its_headers(
 ) -> None:
     address, came = receiver
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer%20token")
-    provider = trace_to(Traces(endpoint=address), "api")
+    provider = provider_for(Traces(endpoint=address), "api")
     provider.get_tracer("t").start_span("a span").end()
     assert provider.force_flush()
     provider.shutdown()
@@ -115,8 +107,8 @@ def test_spans_go_to_a_receiver_with_its_headers(
 
 def test_a_request_goes_on_in_its_callers_trace(tmp_path: Path) -> None:
     file = tmp_path / "spans.jsonl"
-    trace_to(Traces(file=file), "api")
-    with request_span("POST /v1/runs", CAME, run_id="run-1"):
+    tracer = provider_for(Traces(file=file), "api").get_tracer("t")
+    with request_span(tracer, "POST /v1/runs", CAME, run_id="run-1"):
         pass
     (span,) = spans(file)
     assert (span["traceId"], span["parentSpanId"]) == (TRACE, SPAN)
@@ -124,15 +116,15 @@ def test_a_request_goes_on_in_its_callers_trace(tmp_path: Path) -> None:
 
 
 def test_what_a_caller_does_not_sample_is_not_reported(tmp_path: Path) -> None:
-    trace_to(Traces(file=tmp_path / "spans.jsonl"), "api")
-    with request_span("POST /v1/runs", {"traceparent": f"00-{TRACE}-{SPAN}-00"}):
+    tracer = provider_for(Traces(file=tmp_path / "spans.jsonl"), "api").get_tracer("t")
+    with request_span(tracer, "POST /v1/runs", {"traceparent": f"00-{TRACE}-{SPAN}-00"}):
         assert trace.get_current_span().get_span_context().trace_id == int(TRACE, 16)
     assert spans(tmp_path / "spans.jsonl") == []
 
 
 def test_the_share_of_traces_may_be_none(tmp_path: Path) -> None:
-    trace_to(Traces(file=tmp_path / "spans.jsonl", sampling=0), "api")
-    with request_span("POST /v1/runs", {}):
+    tracer = provider_for(Traces(file=tmp_path / "spans.jsonl", sampling=0), "api").get_tracer("t")
+    with request_span(tracer, "POST /v1/runs", {}):
         pass
     assert spans(tmp_path / "spans.jsonl") == []
 
