@@ -42,9 +42,10 @@ class Traces(ConfigurationFile):
 def provider_for(traces: Traces, service: str, **about: str | int) -> TracerProvider:
     """What is traced with this provider goes there, each span with what is known `about` the process.
 
-    It is not made the process's own: Dapr's client would report each of its calls, and a region agent makes many. A file
-    has a span when the span has ended, whatever becomes of the process; an address within a second. A receiver that
-    doesn't answer holds nothing up, and spans for it are dropped once too many wait.
+    It is not made the process's own: Dapr's client would report each of its calls, and a region agent makes many.
+
+    A file has a span when the span has ended, whatever becomes of the process; an address within a second. A receiver
+    that doesn't answer holds nothing up, and spans for it are dropped once too many wait.
     """
     from opentelemetry.sdk.resources import Resource
     from opentelemetry.sdk.trace import SpanLimits, TracerProvider
