@@ -15,10 +15,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
-from infra.topology import Console, EarlyRelease, Kubernetes, Lease, Prometheus, Settings
+from infra.topology import Console, EarlyRelease, Kubernetes, Lease, Prometheus, Settings, Traces
 from infra.values import (
     Invalid,
     choice,
+    destination,
     duration,
     expressions,
     host,
@@ -84,6 +85,8 @@ KEYS: Mapping[str, tuple[Kind, object]] = {
     "console.mask_values": (expressions(), _DEFAULT.console.mask_values),
     "prometheus.enabled": (switch(), _DEFAULT.prometheus.enabled),
     "prometheus.scrape_seconds": (integer(2, 300), _DEFAULT.prometheus.scrape_seconds),
+    "traces.to": (destination(("none", "file")), _DEFAULT.traces.to),
+    "traces.sampling": (number(0, 1), _DEFAULT.traces.sampling),
     "kubernetes.context_a": (text(), _CLUSTERS.context_a),
     "kubernetes.context_b": (text(), _CLUSTERS.context_b),
     "kubernetes.context_witness": (text(), _CLUSTERS.context_witness),
@@ -241,6 +244,7 @@ def _settings(
         early_release=EarlyRelease(**groups["early_release"]),  # type: ignore[arg-type]
         console=Console(**groups["console"]),  # type: ignore[arg-type]
         prometheus=Prometheus(**groups["prometheus"]),  # type: ignore[arg-type]
+        traces=Traces(**groups["traces"]),  # type: ignore[arg-type]
         environment=environment,
         **plain,  # type: ignore[arg-type]
     )

@@ -107,7 +107,17 @@ def agent(settings: Settings, places: RegionPlaces, supervision: Mapping[str, ob
         "early_release": {"enabled": early.enabled, "silence_seconds": early.silence_seconds},
         "stuck_after_seconds": settings.stuck_after_seconds,
         "poll_seconds": 0.2,
+        "traces": _traces(settings, places, "region-agent"),
     }
+
+
+def _traces(settings: Settings, places: RegionPlaces, process: str) -> dict[str, object] | None:
+    """Where the process's spans go; a file is beside the process's other evidence."""
+    to = settings.traces.to
+    if to == "none":
+        return None
+    where = {"file": f"{places.data}/spans-{process}.jsonl"} if to == "file" else {"endpoint": to}
+    return {**where, "sampling": settings.traces.sampling}
 
 
 def _neighbours(places: RegionPlaces) -> list[dict[str, object]]:
@@ -136,6 +146,7 @@ def worker(settings: Settings, places: RegionPlaces, sidecar: SidecarPlace) -> d
         "payments": outside(places.payments, "payments-token"),
         "model_provider": outside(places.provider, "provider-token") if settings.model == PROVIDED else None,
         "kept_runs": settings.kept_runs,
+        "traces": _traces(settings, places, sidecar.worker),
     }
 
 
@@ -157,6 +168,7 @@ def service(settings: Settings, places: RegionPlaces) -> dict[str, object]:
         "max_body_bytes": 1_000_000,
         "rate_per_second": 200,
         "rate_burst": 400,
+        "traces": _traces(settings, places, "api"),
         "console": {
             "viewer_token_file": places.secrets["console-viewer-token"],
             "operator_token_file": places.secrets["console-operator-token"],

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from infra.topology import Console, EarlyRelease, Lease, Prometheus, Settings
+from infra.topology import Console, EarlyRelease, Lease, Prometheus, Settings, Traces
 
 __all__ = ["to_properties", "to_settings"]
 
@@ -30,7 +30,7 @@ def to_settings(properties: Mapping[str, Any], environ: Mapping[str, str]) -> Se
     """The settings that `properties` were made of; variables that are not set any more are left out."""
     fields = {field.name: properties[field.name] for field in dataclasses.fields(Settings)}
     lease, early, console = properties["lease"], properties["early_release"], properties["console"]
-    prometheus = properties["prometheus"]
+    prometheus, traces = properties["prometheus"], properties["traces"]
     # A number passes through Pulumi as a double.
     return Settings(
         **{
@@ -53,6 +53,7 @@ def to_settings(properties: Mapping[str, Any], environ: Mapping[str, str]) -> Se
             "prometheus": Prometheus(
                 enabled=bool(prometheus["enabled"]), scrape_seconds=int(prometheus["scrape_seconds"])
             ),
+            "traces": Traces(to=traces["to"], sampling=float(traces["sampling"])),
             "environment": {name: environ[name] for name in properties["environment"] if name in environ},
         }
     )

@@ -73,6 +73,15 @@ class Prometheus:
 
 
 @dataclass(frozen=True)
+class Traces:
+    """Where spans of runs and failovers go, and of which share of the runs."""
+
+    to: str = "none"
+    """`none`, `file`, or the address of an OTLP receiver over HTTP."""
+    sampling: float = 1.0
+
+
+@dataclass(frozen=True)
 class Settings:
     """One deployment: two regions and a witness. Every field has the default of the `local` stack."""
 
@@ -83,6 +92,7 @@ class Settings:
     early_release: EarlyRelease = field(default_factory=EarlyRelease)
     console: Console = field(default_factory=Console)
     prometheus: Prometheus = field(default_factory=Prometheus)
+    traces: Traces = field(default_factory=Traces)
     stuck_after_seconds: float = 60.0
     max_body_size: str = "4Mi"
     max_iterations: int = 25

@@ -19,6 +19,7 @@ __all__ = [
     "Invalid",
     "Kind",
     "choice",
+    "destination",
     "duration",
     "expressions",
     "host",
@@ -165,6 +166,21 @@ def module() -> Kind:
         return raw
 
     return Kind("package.module", parse)
+
+
+def destination(names: Sequence[str]) -> Kind:
+    """One of a few names, or an address over HTTPS; on this machine HTTP does."""
+
+    def parse(raw: object) -> str:
+        if raw in names:
+            return str(raw)
+        if not isinstance(raw, str) or not re.fullmatch(
+            r"(https://[^\s@]+|http://(127\.0\.0\.1|localhost)(:\d+)?(/[^\s@]*)?)", raw
+        ):
+            raise Invalid("to another machine only over https" if str(raw).startswith("http://") else "")
+        return raw
+
+    return Kind(f"{', '.join(names)}, or an address such as https://collector:4318/v1/traces", parse, shown=False)
 
 
 def host() -> Kind:

@@ -17,12 +17,13 @@ from run_index import Epochs, RunIndex
 from run_index.database import Database
 from service.hosting import load_hosted
 from serving import configuration_of, log_to_stderr, process_registry, read_secret, serve
+from serving.tracing import provider_for
 
 from region_agent.activation import RegionProcesses
 from region_agent.agent import RegionAgent
 from region_agent.config import AgentConfig
 from region_agent.etcd import LeaseStore
-from region_agent.events import EventLog, Hearer, nobody
+from region_agent.events import EventLog, Hearer, all_of, nobody
 from region_agent.meters import EventMeters
 from region_agent.metrics import Neighbours, StatusCollector, add_metrics
 from region_agent.pairs import Pairs
@@ -30,6 +31,7 @@ from region_agent.peer import PeerWatch
 from region_agent.rejoin import Rejoin
 from region_agent.reminders import Reminders
 from region_agent.role import RoleFile
+from region_agent.spans import ActivationSpans
 from region_agent.status import build_app, status_of
 from region_agent.supervisor import Processes, Supervisor
 from region_agent.sweep import Sweeper
@@ -90,7 +92,11 @@ def main(arguments: list[str]) -> int:
     """Follow the database and serve until told to stop."""
     config = configuration_of(AgentConfig, "region_agent", arguments)
     registry = process_registry()
-    agent = build_agent(config, EventMeters(registry))
+    hearers: list[Hearer] = [EventMeters(registry)]
+    if config.traces is not None:
+        provider = provider_for(config.traces, "region-agent", region=config.region)
+        hearers.append(ActivationSpans(provider.get_tracer("holdfast"), config.region))
+    agent = build_agent(config, all_of(*hearers))
     log_to_stderr(lambda: told(agent))
 
     @asynccontextmanager

@@ -7,6 +7,7 @@ from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from serving import ConfigurationFile, Listen, Tls
+from serving.tracing import Traces
 
 from region_agent.workloads import KubernetesConfig
 
@@ -79,6 +80,7 @@ class AgentConfig(ConfigurationFile):
     agent: str
     role_file: Path
     events_file: Path
+    traces: Traces | None = None
     early_release: EarlyReleaseConfig = EarlyReleaseConfig()
     stuck_after_seconds: Seconds = 60.0
     poll_seconds: Seconds = 0.25

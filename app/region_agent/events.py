@@ -20,6 +20,16 @@ def nobody(event: str, at: float, members: Mapping[str, JsonValue]) -> None:
     """Hears nothing."""
 
 
+def all_of(*hearers: Hearer) -> Hearer:
+    """Each of them hears."""
+
+    def hear(event: str, at: float, members: Mapping[str, JsonValue]) -> None:
+        for hearer in hearers:
+            hearer(event, at, members)
+
+    return hear
+
+
 class EventLog:
     """Appends events; a line is on its way to the disk when `record` returns. `at` is in Unix seconds.
 

@@ -130,7 +130,10 @@ class Sweeper:
             self.events.record("signal-failed", run_id=run.run_id, error=str(error)[:200])
             return
         self.swept_total += 1
-        self.events.record("sweep-signalled", run_id=run.run_id)
+        trace = run.input.get("trace")
+        traceparent = trace.get("traceparent") if isinstance(trace, dict) else None
+        known = {"traceparent": traceparent} if traceparent else {}
+        self.events.record("sweep-signalled", run_id=run.run_id, **known)
 
     def _look_at(self, run: IndexedRun) -> None:
         try:

@@ -79,7 +79,9 @@ class RunIndex:
     ) -> Acceptance:
         """Record a start durably. The same start under the same id is `existing`, another one is a `conflict`."""
         text = json.dumps(run_input, sort_keys=True)
-        start = text if rerun_of is None else f"{text} {rerun_of} {rerun_step}"
+        # A start that is tried again is the same, whichever request brings it: the trace is that of the first.
+        start = json.dumps(run_input | {"trace": {}}, sort_keys=True) if "trace" in run_input else text
+        start = start if rerun_of is None else f"{start} {rerun_of} {rerun_step}"
         digest = sha256(start.encode()).hexdigest()
         with self.database.connection() as connection:
             inserted = connection.execute(

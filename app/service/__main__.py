@@ -8,6 +8,7 @@ import sys
 from pydantic_ai_dapr import AgentRunClient
 from run_index import AuditLog, Epochs, RunIndex
 from serving import configuration_of, log_to_stderr, read_secret, serve
+from serving.tracing import provider_for
 
 from service.api import build_app
 from service.config import ConsoleConfig, ServiceConfig
@@ -46,7 +47,10 @@ def main(arguments: list[str]) -> int:
     token = read_secret(config.token_file)
     console = console_of(region, config.console, token) if config.console else None
     metrics_token = read_secret(config.metrics_token_file) if config.metrics_token_file else None
-    serve(build_app(region, token, console, metrics_token), config.listen, config.tls)
+    app = build_app(region, token, console, metrics_token)
+    if config.traces is not None:
+        app.state.tracer = provider_for(config.traces, "api", region=config.region).get_tracer("holdfast")
+    serve(app, config.listen, config.tls)
     return 0
 
 

@@ -59,7 +59,7 @@ def run_again(region: Region, run_id: str, request: RerunRequest) -> tuple[Run, 
     _demand_rerunnable(region, indexed, request.from_step)
     accepted = region.index.accept(
         request.run_id,
-        indexed.input | ({"run_id": request.run_id} if request.fresh else {}),
+        indexed.input | {"trace": {}} | ({"run_id": request.run_id} if request.fresh else {}),
         agent=indexed.agent,
         rerun_of=run_id,
         rerun_step=request.from_step,

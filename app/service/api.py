@@ -8,13 +8,16 @@ from collections.abc import AsyncIterator
 from importlib.metadata import version
 from typing import Annotated, Literal
 
-from fastapi import FastAPI, Query, Response
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from opentelemetry.trace import NoOpTracer
 from pydantic import AwareDatetime, BaseModel, ConfigDict, JsonValue, ValidationError
 from pydantic_ai_dapr import HistoryEvent, RunInput, WorkflowUnavailableError
+from pydantic_ai_dapr.tracing import carried
 from run_index import IndexUnavailableError
 from serving import Problem, harden, measure, process_registry
 from serving.hardening import RateLimit
+from serving.tracing import request_span
 
 from service import actions, approvals, histories
 from service.answers import KnownStatus, Run, Runs
@@ -71,6 +74,7 @@ def build_app(region: Region, token: str, console: Console | None = None, metric
     measure(app, process_registry())
 
     app.state.region = region
+    app.state.tracer = NoOpTracer()
 
     @app.get("/healthz")
     def healthz() -> dict[str, str]:
@@ -95,18 +99,20 @@ def build_app(region: Region, token: str, console: Console | None = None, metric
         return RoleAnswer(region=config.region, role=found.role, epoch=found.epoch, active_url=url)
 
     @app.post("/v1/runs", status_code=202, responses={200: {"model": Run}, 409: {}, 503: {}})
-    def start(request: StartRequest, where: ActiveRegion, response: Response) -> Run:
-        run_input = _run_input(where.hosted, request)
-        with failures_are_problems():
-            accepted = where.index.accept(request.run_id, run_input.model_dump(mode="json"), agent=where.hosted.name)
-        if accepted.outcome == "conflict":
-            raise Problem(409, "conflict", f"run {request.run_id} exists with another input; choose another id")
-        response.headers["Location"] = f"/v1/runs/{request.run_id}"
-        if accepted.outcome == "existing":
-            response.status_code = 200
-        else:
-            where.schedule(accepted.run)
-        return Run.accepted(accepted.run)
+    def start(request: StartRequest, where: ActiveRegion, came: Request, response: Response) -> Run:
+        with request_span(app.state.tracer, "POST /v1/runs", came.headers, run_id=request.run_id):
+            run_input = _run_input(where.hosted, request)
+            with failures_are_problems():
+                given = run_input.model_dump(mode="json")
+                accepted = where.index.accept(request.run_id, given, agent=where.hosted.name)
+            if accepted.outcome == "conflict":
+                raise Problem(409, "conflict", f"run {request.run_id} exists with another input; choose another id")
+            response.headers["Location"] = f"/v1/runs/{request.run_id}"
+            if accepted.outcome == "existing":
+                response.status_code = 200
+            else:
+                where.schedule(accepted.run)
+            return Run.accepted(accepted.run)
 
     @app.get("/v1/runs")
     def runs(
@@ -162,7 +168,12 @@ def _run_input(hosted: HostedAgent, request: StartRequest) -> RunInput:
     except ValidationError as error:
         problems = [f"input.{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]]
         raise Problem(422, "invalid input", "; ".join(problems)) from error
-    return RunInput(run_id=request.run_id, prompt=hosted.prompt(value), deps=hosted.deps(value).model_dump(mode="json"))
+    return RunInput(
+        run_id=request.run_id,
+        prompt=hosted.prompt(value),
+        deps=hosted.deps(value).model_dump(mode="json"),
+        trace=carried(),
+    )
 
 
 async def _follow(region: Region, run_id: str) -> AsyncIterator[str]:

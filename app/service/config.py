@@ -8,6 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 from serving import ConfigurationFile, Listen, Tls
+from serving.tracing import Traces
 
 
 def _compiles(value: str) -> str:
@@ -70,3 +71,4 @@ class ServiceConfig(ConfigurationFile):
     rate_per_second: float = 200.0
     rate_burst: int = 400
     console: ConsoleConfig | None = None
+    traces: Traces | None = None

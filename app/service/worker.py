@@ -25,6 +25,7 @@ from opentelemetry import trace
 from pydantic import JsonValue
 from pydantic_ai_dapr import Attempt, DaprWorkflowAgentRunner, current_operation
 from serving import ConfigurationFile, configuration_of, log_to_stderr, process_registry, read_secret
+from serving.tracing import Traces, provider_for
 
 from service.app_channel import serve_app_channel
 from service.hosting import Effects, EffectsTarget, load_hosted
@@ -67,6 +68,7 @@ class WorkerConfig(ConfigurationFile):
     payments: EffectsTarget
     model_provider: EffectsTarget | None = None
     kept_runs: int = 256
+    traces: Traces | None = None
 
 
 class AttemptLog:
@@ -175,6 +177,14 @@ def running() -> dict[str, JsonValue]:
     return about
 
 
+def instrument(config: WorkerConfig, traces: Traces, epoch: int) -> None:
+    """Every agent reports PydanticAI's own spans, without what prompts, answers, arguments and results say."""
+    from pydantic_ai import Agent, InstrumentationSettings
+
+    provider = provider_for(traces, "worker", region=config.region, worker=config.name, epoch=epoch)
+    Agent.instrument_all(InstrumentationSettings(tracer_provider=provider, include_content=False))
+
+
 def main(arguments: list[str]) -> int:
     """Wait for activation, then execute runs until the epoch is over."""
     config = configuration_of(WorkerConfig, "service.worker", arguments)
@@ -200,6 +210,8 @@ def main(arguments: list[str]) -> int:
         if current is None or current.role == "standby" or current.epoch != role.epoch:
             return EPOCH_IS_OVER
         time.sleep(LOOK_EVERY_SECONDS)
+    if config.traces is not None:
+        instrument(config, config.traces, role.epoch)
     attempts, pulse = AttemptLog(config, role.epoch), Pulse()
 
     def leave(code: int) -> None:

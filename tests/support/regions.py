@@ -61,7 +61,8 @@ class MemoryIndex:
             raise NotStorableError("a value can't be stored: unsupported Unicode escape sequence")
         known = self.runs.get(run_id)
         if known is not None:
-            same = (known.input, known.rerun_of, known.rerun_step) == (run_input, rerun_of, rerun_step)
+            first, again = ({**one, "trace": {}} for one in (known.input, run_input))
+            same = (first, known.rerun_of, known.rerun_step) == (again, rerun_of, rerun_step)
             return Acceptance("existing" if same else "conflict", known)
         at = SINCE + timedelta(seconds=len(self.runs))
         self.runs[run_id] = IndexedRun(run_id, run_input, at, None, None, "accepted", None, agent, rerun_of, rerun_step)

@@ -80,6 +80,13 @@ def test_another_input_under_the_same_id_is_a_conflict_and_changes_nothing(index
     assert index.get("run-1") == created.run
 
 
+def test_a_start_that_is_tried_again_in_another_trace_stays_in_that_of_the_first(index: RunIndex) -> None:
+    first = index.accept("run-1", {**INPUT, "trace": {"traceparent": "first"}})
+    again = index.accept("run-1", {**INPUT, "trace": {"traceparent": "second"}})
+    assert again == Acceptance("existing", first.run)
+    assert index.accept("run-1", {**INPUT, "trace": {}}).outcome == "existing"
+
+
 def test_a_start_is_existing_also_after_the_run_has_ended(index: RunIndex) -> None:
     index.accept("run-1", INPUT)
     index.close_run("run-1", "completed")

@@ -153,12 +153,26 @@ def test_everything_that_is_wrong_is_said_at_once_and_by_key() -> None:
         ("console.mask_keys", [7]),
         ("console.mask_values", [""]),
         ("console.mask_values", ["(unclosed"]),
+        ("traces.to", "files"),
+        ("traces.to", 5),
+        ("traces.to", "http://collector:4318/v1/traces"),
+        ("traces.to", "http://127.0.0.1.collector:4318"),
+        ("traces.to", "https://user:secret@collector"),
+        ("traces.sampling", 2),
     ],
 )
 def test_a_wrong_type_or_value_is_refused_by_its_key(key: str, value: object) -> None:
     (refused,) = problems({key: value})
 
     assert refused.startswith(f"holdfast:{key}")
+
+
+@pytest.mark.parametrize(
+    "to",
+    ["none", "file", "https://collector:4318/v1/traces", "http://127.0.0.1:4318/v1/traces", "http://localhost:4318"],
+)
+def test_spans_may_go_nowhere_to_files_or_to_a_receiver(to: str) -> None:
+    assert parse({"traces.to": to}).traces.to == to
 
 
 def test_a_group_given_as_a_plain_value_is_refused_with_its_fields() -> None:

@@ -24,6 +24,7 @@ from region_agent.observer import Observer, ObserverConfig
 from region_agent.supervisor import Supervisor
 from region_agent.workloads import KubernetesConfig, Workloads
 from serving import Tls
+from serving.tracing import Traces
 
 from infra.certificates import Root
 
@@ -128,6 +129,24 @@ class TestRegionAgent:
             assert client.get("/status", headers={"Authorization": "Bearer wrong"}).status_code == 401
         assert sorted(did) == ["cancelled", "close", "follow"]
         assert left == []
+
+    def test_it_reports_its_activations_where_spans_are_wanted(
+        self, config: AgentConfig, file: Path, served: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        spans = tmp_path / "spans.jsonl"
+        file.write_text(config.model_copy(update={"traces": Traces(file=spans)}).model_dump_json())
+
+        async def run(self: RegionAgent) -> None:
+            self.events.record("activated", seconds=0.5)
+            self.events.record("sweep-finished", epoch=2, runs=0)
+            await asyncio.Event().wait()
+
+        monkeypatch.setattr(RegionAgent, "run", run)
+        monkeypatch.setattr(os, "_exit", lambda code: None)
+        process.main(["--config", str(file)])
+        with TestClient(served.app):
+            pass
+        assert '"name":"activation"' in spans.read_text()
 
     def test_it_leaves_when_it_no_longer_follows(
         self, file: Path, served: Served, monkeypatch: pytest.MonkeyPatch

@@ -41,6 +41,20 @@ def test_it_serves_the_region_of_its_configuration_to_holders_of_its_token(
     assert client.get("/v1/role").json()["epoch"] == 9
 
 
+def test_a_start_is_a_span_where_spans_are_wanted(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[FastAPI] = []
+    monkeypatch.setattr(process, "serve", lambda app, *_: served.append(app))
+    write_role(config_file.with_name("role.json"), "active")
+    spans = config_file.with_name("spans.jsonl")
+    config_file.write_text(json.dumps(service_config(config_file.parent, traces={"file": str(spans)})))
+    process.main(["--config", str(config_file)])
+    client = TestClient(served[0], headers={"Authorization": "Bearer from-its-file"})
+    assert client.post("/v1/runs", json={"run_id": "run-1", "input": {}}).status_code == 422
+    told = spans.read_text()
+    assert '"POST /v1/runs"' in told
+    assert '"run-1"' in told
+
+
 def test_a_console_is_served_where_one_is_configured(config_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     served: list[FastAPI] = []
     monkeypatch.setattr(process, "serve", lambda app, *_: served.append(app))

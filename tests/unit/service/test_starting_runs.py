@@ -55,6 +55,17 @@ def test_the_same_start_again_is_answered_and_starts_nothing(client: TestClient,
     assert asked.count("workflow start run-1") == 1
 
 
+def test_a_run_goes_on_in_the_trace_of_the_request_that_started_it(
+    client: TestClient, workflows: MemoryWorkflows, index: MemoryIndex
+) -> None:
+    traces = [f"00-{number:032x}-00000000000000ab-01" for number in (1, 2)]
+    for traceparent in traces:
+        client.headers["traceparent"] = traceparent
+        assert start(client).status_code in (200, 202)
+    assert workflows.inputs["run-1"].trace == {"traceparent": traces[0]}
+    assert index.runs["run-1"].input["trace"] == {"traceparent": traces[0]}
+
+
 def test_another_input_under_the_same_id_is_a_conflict(client: TestClient, asked: list[str]) -> None:
     start(client)
     response = start(client, body="Something else")

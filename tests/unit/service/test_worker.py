@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic_ai import Agent
+from pydantic_ai.models.test import TestModel
 from pydantic_ai_dapr import Attempt
 from service import worker
 from service.role import Role, RoleFile
@@ -29,6 +31,7 @@ from service.worker import (
     Sidecar,
     WorkerConfig,
 )
+from serving.tracing import Traces
 
 from tests.support.regions import SINCE, write_role
 
@@ -356,6 +359,34 @@ class TestWholeWorker:
         assert run() == EPOCH_IS_OVER
         assert (Runner.made["name"], Runner.made["port"], Runner.made["api_token"]) == ("refund-desk", 1, "the-token")
         assert [(line["epoch"], line["outcome"]) for line in lines(config)] == [(3, None), (3, "abandoned")]
+
+    def test_agents_report_their_spans_without_what_is_said_in_them(
+        self,
+        run: Callable[[], int],
+        config: WorkerConfig,
+        role_file: RoleFile,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        traced = config.model_copy(update={"traces": Traces(file=tmp_path / "spans.jsonl")})
+        (tmp_path / "worker.json").write_text(traced.model_dump_json())
+        monkeypatch.setattr(worker, "sidecar_answers", lambda sidecar: True)
+
+        def start(_: Runner) -> None:
+            Agent(TestModel(custom_output_text="the answer"), name="desk").run_sync("the secret")
+            write_role(role_file.path, "standby")
+
+        monkeypatch.setattr(Runner, "start", start)
+        try:
+            assert run() == EPOCH_IS_OVER
+        finally:
+            Agent.instrument_all(False)
+        told = (tmp_path / "spans.jsonl").read_text()
+        assert "invoke_agent desk" in told
+        assert "chat test" in told
+        assert '"holdfast.worker","value":{"stringValue":"worker-1"}' in told
+        assert "secret" not in told
+        assert "the answer" not in told
 
     def test_it_says_what_it_leaves_undone_when_it_is_told_to_stop(
         self,
