@@ -7,7 +7,8 @@ of the run or something else, is run by its whole history.
 
 Dapr 1.18 knows a turn's answer by its workflow's id alone, and takes it for the delivery that it waits for. So a
 delivery that the engine gave up and repeated is not answered: its answer would be the repetition's, the repetition's
-that of the turn that follows, and the history would ask twice for one task.
+that of the turn that follows, and the history would ask twice for one task. Where the first answer was on its way
+before the repetition came here, but after the engine had begun to wait for it, it was taken: none is sent then.
 """
 
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -15,7 +16,9 @@ that of the turn that follows, and the history would ask twice for one task.
 from __future__ import annotations
 
 import logging
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -33,6 +36,10 @@ from pydantic_ai_dapr.errors import DroppedWorkError
 from pydantic_ai_dapr.types import RECOVER
 
 log = logging.getLogger(__name__)
+BEGINS_TO_WAIT_SECONDS = 0.25
+"""From a turn's first event until the engine waits for its answer: much less, on any machine."""
+ANSWERS = 4096
+"""So many workflows' last answers are remembered."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,14 @@ class _Suspended:
             self.ctx._generator.close()
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """An answer that was sent from `at` on, in Unix seconds, to a turn that came after so many events."""
+
+    committed: int
+    at: float
+
+
 class Turns:
     """Executes the turns of a worker's workflows; at most `limit` suspended ones are kept, the last used.
 
@@ -59,6 +74,7 @@ class Turns:
         self._worker, self._limit, self._lock = worker, limit, threading.Lock()
         self._kept: OrderedDict[str, _Suspended] = OrderedDict()
         self._newest: dict[str, Any] = {}
+        self._answered: OrderedDict[str, _Answered] = OrderedDict()
 
     @classmethod
     def of(cls, runtime: WorkflowRuntime, limit: int) -> Turns:
@@ -82,7 +98,7 @@ class Turns:
         Where the history can't be had, `reset` lets the engine deliver the turn again.
         """
         try:
-            if self._is_newest(request):
+            if self._is_newest(request) and not self._has_answer(request):
                 self._execute(request, token, reset)
         finally:
             with self._lock:
@@ -103,6 +119,7 @@ class Turns:
 
         def send(stub: Any) -> None:
             if self._is_newest(request):
+                self._note_answer(request)
                 self._worker._send_orchestrator_response(request, stub, response, token)
 
         self._worker._send_on_current_connection(send, f"orchestrator response for '{instance_id}'")
@@ -113,6 +130,23 @@ class Turns:
         if newest is not request:
             log.info("run %s: a turn was delivered again, its first delivery is dropped", request.instanceId)
         return newest is request
+
+    def _has_answer(self, request: Any) -> bool:
+        """Whether the answer to an earlier delivery of the turn was sent when the engine waited for this one's."""
+        with self._lock:
+            answered = self._answered.get(request.instanceId)
+        waits = _begun(request) + BEGINS_TO_WAIT_SECONDS
+        if answered is None or answered.committed != _committed(request) or answered.at < waits:
+            return False
+        log.info("run %s: a turn was delivered again, and ended by its first answer", request.instanceId)
+        return True
+
+    def _note_answer(self, request: Any) -> None:
+        with self._lock:
+            self._answered[request.instanceId] = _Answered(_committed(request), time.time())
+            self._answered.move_to_end(request.instanceId)
+            while len(self._answered) > ANSWERS:
+                self._answered.popitem(last=False)
 
     def turn(self, request: Any, history: list[Any]) -> Any:
         """The answer to a turn of the workflow with that committed history."""
@@ -239,6 +273,17 @@ class Context(sdk._RuntimeOrchestrationContext):
         if not self._is_timed and isinstance(origin, pb.TimerOriginExternalEvent) and origin.name == RECOVER:
             return task.TimerTask()
         return super().create_timer_internal(fire_at, retryable_task, origin)
+
+
+def _committed(request: Any) -> int:
+    """How many events the turn's history has."""
+    return request.cachedHistory.eventCount + len(request.pastEvents)
+
+
+def _begun(request: Any) -> float:
+    """When the engine began the turn, in Unix seconds; never, where it doesn't say."""
+    began = [event.timestamp for event in request.newEvents if event.HasField("workflowStarted")]
+    return began[-1].ToNanoseconds() / 1e9 if began else math.inf
 
 
 def _waits_for_recover(timer: Any) -> bool:

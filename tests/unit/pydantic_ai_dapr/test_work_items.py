@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 from collections.abc import Callable, Generator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from queue import Queue
 from types import SimpleNamespace
 from typing import Any
@@ -333,3 +333,37 @@ def test_what_has_its_answer_is_not_remembered() -> None:
     turns.execute(pb.WorkflowRequest(instanceId="run-1"), "from the SDK's own reader", lambda: None)
     assert worker.sent == ["turn", "from the SDK's own reader"]
     assert not turns._newest
+
+
+def delivery(began: float, committed: int = 3) -> Any:
+    """A turn after so many events, which the engine began at that time."""
+    started = helpers.new_workflow_started_event(datetime.fromtimestamp(began, UTC))
+    return pb.WorkflowRequest(instanceId="run-1", pastEvents=[pb.HistoryEvent()] * committed, newEvents=[started])
+
+
+@pytest.mark.parametrize(
+    ("began", "committed", "answered"),
+    [
+        (99.0, 3, []),  # the engine waited for this one when the first one's answer came
+        (101.0, 3, ["again"]),  # the answer came when it waited for nothing
+        (99.9, 3, ["again"]),  # too close to tell: a turn without an answer would never end
+        (99.0, 5, ["again"]),  # the turn that follows
+    ],
+)
+def test_a_delivery_that_the_first_ones_answer_has_ended_gets_no_other(
+    monkeypatch: pytest.MonkeyPatch, began: float, committed: int, answered: list[str]
+) -> None:
+    worker, turns = answering()
+    monkeypatch.setattr("pydantic_ai_dapr.worker.time.time", lambda: 100.0)
+    for request, token in ((delivery(90.0), "first"), (delivery(began, committed), "again")):
+        turns.arrived(request)
+        turns.execute(request, token, lambda: None)
+    assert worker.sent == ["first", *answered]
+
+
+def test_so_many_workflows_last_answers_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pydantic_ai_dapr.worker.ANSWERS", 2)
+    _, turns = answering()
+    for name in ("run-1", "run-2", "run-1", "run-3"):
+        turns.execute(pb.WorkflowRequest(instanceId=name), "turn", lambda: None)
+    assert list(turns._answered) == ["run-1", "run-3"]
