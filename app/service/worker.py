@@ -42,6 +42,8 @@ LOOK_EVERY_SECONDS = 0.05
 SIDECAR_MISSING_AFTER_SECONDS = 3.0
 STOOD_STILL_SECONDS = 2.5
 """No other region becomes active in less time. Who has looked at nothing for longer may be no longer the one."""
+BUSY_SHARE = 0.1
+"""Who has computed for this share of that time was only slow: a process that is stopped computes nothing."""
 
 
 class Sidecar(ConfigurationFile):
@@ -103,18 +105,23 @@ class AttemptLog:
 
 
 class Pulse:
-    """Tells whether this process stood still, frozen with its region or alone: its role may be another's by now."""
+    """Tells whether this process stood still, frozen with its region or alone: its role may be another's by now.
+
+    One that has too much to do did not stand still: it would leave what it does to others, who then have more to do.
+    """
 
     def __init__(self) -> None:
-        self._last = time.monotonic()
+        self._last = time.monotonic(), time.process_time()
 
     def beat(self) -> None:
         """Say that it does not."""
-        self._last = time.monotonic()
+        self._last = time.monotonic(), time.process_time()
 
     def stood_still(self) -> bool:
-        """Whether the last beat is too long ago."""
-        return time.monotonic() - self._last > STOOD_STILL_SECONDS
+        """Whether the last beat is too long ago, and nothing was computed since."""
+        at, computed = self._last
+        passed = time.monotonic() - at
+        return passed > STOOD_STILL_SECONDS and time.process_time() - computed < passed * BUSY_SHARE
 
 
 def wait_for_activation(role_file: RoleFile) -> Role:

@@ -55,11 +55,14 @@ class Clock:
     """Time that passes in sleeps alone; `then` happens after each of them."""
 
     def __init__(self) -> None:
-        self.now = 1000.0
+        self.now, self.busy = 1000.0, 0.0
         self.then: Callable[[], object] = lambda: None
 
     def monotonic(self) -> float:
         return self.now
+
+    def process_time(self) -> float:
+        return self.now * self.busy
 
     def time(self) -> float:
         return self.now
@@ -248,6 +251,15 @@ class TestWatching:
                 write_role(role_file.path, "standby")
 
         clock.then = dawdle
+        assert self.left(role_file) == [EPOCH_IS_OVER]
+
+    def test_a_worker_that_has_too_much_to_do_stays(self, role_file: RoleFile, clock: Clock) -> None:
+        def toil() -> None:
+            clock.now += 5
+            if clock.now > 1040:
+                write_role(role_file.path, "standby")
+
+        clock.busy, clock.then = 0.2, toil
         assert self.left(role_file) == [EPOCH_IS_OVER]
 
     def test_a_sidecar_that_starts_again_keeps_its_worker(self, role_file: RoleFile, clock: Clock) -> None:
