@@ -27,7 +27,12 @@ def to_properties(settings: Settings) -> dict[str, Any]:
 
 
 def to_settings(properties: Mapping[str, Any], environ: Mapping[str, str]) -> Settings:
-    """The settings that `properties` were made of; variables that are not set any more are left out."""
+    """The settings that `properties` were made of; variables that are not set any more are left out.
+
+    What a deployment by an earlier version does not tell of is as it is by default: that one can be destroyed too.
+    """
+    default = Settings(name=properties["name"], directory=Path(properties["directory"]))
+    properties = {**to_properties(default), **properties}
     fields = {field.name: properties[field.name] for field in dataclasses.fields(Settings)}
     lease, early, console = properties["lease"], properties["early_release"], properties["console"]
     prometheus, traces = properties["prometheus"], properties["traces"]

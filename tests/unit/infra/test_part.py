@@ -65,6 +65,12 @@ def test_a_variable_that_is_no_longer_set_does_not_hinder_a_removal(tmp_path: Pa
     assert to_settings(kept, {}).environment == {}
 
 
+def test_a_deployment_by_an_earlier_version_can_be_removed(tmp_path: Path) -> None:
+    kept = to_properties(settings(tmp_path))
+    kept.pop("traces")
+    assert to_settings(kept, {}) == settings(tmp_path)
+
+
 def test_a_created_part_is_the_same_afterwards(tmp_path: Path, provider: PartProvider) -> None:
     wanted = properties("wan", settings(tmp_path))
     created = provider.create(dict(wanted))
