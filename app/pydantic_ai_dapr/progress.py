@@ -11,7 +11,7 @@ import asyncio
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -175,13 +175,12 @@ def progress_scope(operation: Operation) -> Generator[Progress]:
 
 def _plain(name: str, value: T) -> T:
     """The value as it is remembered. Raises TypeError where it would be another one."""
-    try:
+    kept: Any = None
+    with suppress(TypeError, ValueError):
         kept = json.loads(json.dumps(value))
-    except (TypeError, ValueError):
-        kept = None
     if kept != value:
         raise TypeError(
-            f"the step {name!r} gave a {type(value).__name__} that JSON can't carry as it is to the next attempt, which "
-            "may be in another process; let it return plain data: None, numbers, text, lists, dictionaries of text"
+            f"the step {name!r} gave a {type(value).__name__} that JSON can't carry to the next attempt as it is; "
+            "let it return plain data: None, numbers, text, lists, and dictionaries by text"
         )
     return kept
