@@ -24,7 +24,7 @@ SECTIONS: dict[ModuleType, dict[str, str]] = {
         "Agents that ask agents": "ChildAgents ChildAgent",
         "People in the loop": "WaitForApproval approval_event",
         "Runs, from anywhere": "AgentRunClient RunInput RunStatus RunError RunEvent RECOVER",
-        "What is being executed": "current_operation Operation Attempt",
+        "What is being executed": "current_operation Operation Attempt durable_sleep durable_step",
         "Tools in other processes": "MCPServerToolset ToolHost RemoteToolset declared Denial access_policy",
         "Looking back": "HistoryEvent Step steps Export StateStore replay ReplayReport Difference verify Verification",
         "What can go wrong": "RunFailedError RunExistsError WorkflowUnavailableError HistoryTamperedError "

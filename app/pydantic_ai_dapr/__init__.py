@@ -12,6 +12,7 @@ from pydantic_ai_dapr.history import Step, steps
 from pydantic_ai_dapr.hosting import start_together
 from pydantic_ai_dapr.mcp_servers import MCPServerToolset
 from pydantic_ai_dapr.payloads import PayloadLostError, PayloadTooLargeError
+from pydantic_ai_dapr.progress import durable_sleep, durable_step
 from pydantic_ai_dapr.remote_tools import Denial, RemoteToolset, declared
 from pydantic_ai_dapr.replaying import Difference, ReplayReport, replay
 from pydantic_ai_dapr.retry import Retry
@@ -76,6 +77,8 @@ __all__ = [
     "approval_event",
     "current_operation",
     "declared",
+    "durable_sleep",
+    "durable_step",
     "patched",
     "replay",
     "start_together",

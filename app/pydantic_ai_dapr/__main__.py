@@ -98,6 +98,8 @@ def _print(found: Iterable[Step], *, as_json: bool) -> None:
         print(f"  in   {_short(step.input)}")
         if step.error is not None:
             print(f"  fail {step.error.type}: {step.error.message}")
+        elif step.asleep is not None:
+            print(f"  sleeps for {step.asleep:g} s")
         elif step.ended is not None:
             print(f"  out  {_short(step.output)}")
 

@@ -329,14 +329,14 @@ def operations_of(events: list[HistoryEvent]) -> list[RunEvent]:
     for event in events:
         execution += event.type == "executionStarted"
         key = (execution, event.task_id)
-        phase: Literal["operation_started", "operation_completed", "operation_failed"]
+        phase: Literal["operation_started", "operation_completed", "operation_failed", "operation_asleep"]
         if event.type == "taskScheduled" and isinstance(event.input, dict) and "ordinal" in event.input:
             scheduled[key] = event.input
             phase, output, error = "operation_started", None, None
         elif event.type in ("taskCompleted", "taskFailed") and key in scheduled:
             answer: Any = event.result if isinstance(event.result, dict) else {}
             failed = event.type == "taskFailed" or "err" in answer
-            phase = "operation_failed" if failed else "operation_completed"
+            phase = "operation_failed" if failed else "operation_asleep" if "sleep" in answer else "operation_completed"
             output, error = answer.get("ok"), answer.get("err") or event.error
         else:
             continue

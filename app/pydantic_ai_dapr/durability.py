@@ -35,9 +35,10 @@ from pydantic_ai.toolsets import AbstractToolset, CombinedToolset, DynamicToolse
 from pydantic_ai.usage import RunUsage
 
 from pydantic_ai_dapr.confirmation import Task
-from pydantic_ai_dapr.host import Envelope, OperationBody, Spent, opened
+from pydantic_ai_dapr.host import Envelope, OperationBody, opened
 from pydantic_ai_dapr.loop import InlineExecutor
 from pydantic_ai_dapr.operations import perform
+from pydantic_ai_dapr.progress import PROGRESS, current_progress
 from pydantic_ai_dapr.remote_tools import RemoteTools
 from pydantic_ai_dapr.retry import Retry
 from pydantic_ai_dapr.run import LiveRun, current_run
@@ -160,11 +161,14 @@ class DaprBackend(RegisteredOperationBackend[Retry]):
             params = operation.parameter_transport.load(wire, runtime=None)
             context: RunContext[Any] | None = getattr(params, "ctx", None)
             before = copy(context.usage) if context is not None else RunUsage()
-            value = operation.result_codec.dump(await operation.handler(params))
-            # A tool may ask another agent on its run's account.
-            if context is None or context.usage == before:
-                return value
-            return Spent(value, _usage.dump_python(context.usage - before, mode="json"))
+            progress = current_progress()
+            progress.resume(wire.get(PROGRESS))
+            try:
+                return operation.result_codec.dump(await operation.handler(params))
+            finally:
+                # A tool may ask another agent on its run's account.
+                if context is not None and context.usage != before:
+                    progress.usage = _usage.dump_python(context.usage - before, mode="json")
 
         body: OperationBody = execute
         remote: RemoteTools[Any] | None = None

@@ -19,8 +19,9 @@ class Step(BaseModel):
     """One attempt at an operation. Times are the engine's, UTC; waiting for a worker counts as part of it.
 
     `ended` is None while its answer is missing. `issued` is greater than 1 where `recover` issued it again, and the
-    first answer counts. `task_id` is the engine's number of it, in its segment. Of kind `child` is what another agent
-    was asked: the workflow `instance_id` has its history.
+    first answer counts. One that went to sleep for `asleep` seconds is followed by another. `task_id` is the engine's
+    number of it, in its segment. Of kind `child` is what another agent was asked: the workflow `instance_id` has its
+    history.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -32,6 +33,7 @@ class Step(BaseModel):
     input: JsonValue = None
     output: JsonValue = None
     error: RunError | None = None
+    asleep: float | None = None
     started: datetime
     ended: datetime | None = None
     issued: int = 1
@@ -110,4 +112,4 @@ def _answer(event: HistoryEvent) -> dict[str, Any]:
     if "err" in given:
         failed = ErrorValue.model_validate(given["err"])
         return {"ended": event.timestamp, "error": RunError(type=failed.type, message=failed.message)}
-    return {"ended": event.timestamp, "output": given.get("ok")}
+    return {"ended": event.timestamp, "output": given.get("ok"), "asleep": given.get("sleep")}

@@ -21,9 +21,10 @@ from pydantic_ai_dapr.confirmation import Asked, Confirmations, Task
 from pydantic_ai_dapr.context import operation_scope
 from pydantic_ai_dapr.errors import DroppedWorkError, to_value
 from pydantic_ai_dapr.payloads import PayloadTooLargeError, reference_of
+from pydantic_ai_dapr.progress import progress_scope
 from pydantic_ai_dapr.run import PayloadAccess, identity
 from pydantic_ai_dapr.tracing import Carrier, Remarks, continued
-from pydantic_ai_dapr.types import Attempt, Operation
+from pydantic_ai_dapr.types import Attempt, Operation, Outcome
 
 Envelope = dict[str, Any]
 AttemptHook = Callable[[Attempt], None]
@@ -60,14 +61,6 @@ def opened(instance_id: str, payload: Envelope) -> Operation:
         name=payload["name"],
         attempt=payload["attempt"],
     )
-
-
-@dataclass(frozen=True)
-class Spent:
-    """A body's value, with the usage that its run is to count, as JSON."""
-
-    value: object
-    usage: Any
 
 
 class LoopThread:
@@ -127,7 +120,10 @@ class OperationHost:
         self._ended: OrderedDict[_Key, Envelope] = OrderedDict()
 
     def execute(self, operation: Operation, body: Body, trace: Carrier | None = None) -> Envelope:
-        """The operation's answer: `{"ok": …}`, or `{"err": …}` with the error as a value. Blocks until it is there."""
+        """The operation's answer: `{"ok": …}`, `{"err": …}` with the error as a value, or `{"sleep": seconds}`.
+
+        Blocks until it is there.
+        """
         return self.begin(operation, body, trace)()
 
     def begin(self, operation: Operation, body: Body, trace: Carrier | None = None) -> Callable[[], Envelope]:
@@ -189,16 +185,22 @@ class OperationHost:
 
     async def _run(self, operation: Operation, body: Body, trace: Carrier) -> Envelope:
         self._tell(operation, "started")
-        outcome: Literal["ok", "error"] = "error"
+        outcome: Outcome = "error"
         remarks: Remarks = {}
         answer: Envelope = {}
         try:
-            with durable_unit_scope(), operation_scope(operation), continued(trace) as remarks:
-                value = await body()
-                answer = {"ok": value.value, "usage": value.usage} if isinstance(value, Spent) else {"ok": value}
-            outcome = "ok"
-        except Exception as error:
-            answer = error_answer(error)
+            with (
+                durable_unit_scope(),
+                operation_scope(operation),
+                progress_scope(operation) as progress,
+                continued(trace) as remarks,
+            ):
+                try:
+                    answer = await progress.answer(body)
+                    outcome = "asleep" if "sleep" in answer else "ok"
+                except Exception as error:
+                    answer = error_answer(error)
+                answer |= progress.told(done=outcome == "ok")
         finally:
             self._tell(operation, "ended", outcome=outcome, response=answer.get("ok"))
         return answer | {"span": remarks} if remarks else answer
@@ -217,7 +219,7 @@ class OperationHost:
         operation: Operation,
         phase: Literal["started", "ended"],
         *,
-        outcome: Literal["ok", "error"] | None = None,
+        outcome: Outcome | None = None,
         joined: bool = False,
         response: object = None,
     ) -> None:

@@ -28,6 +28,7 @@ from pydantic_ai.toolsets import AbstractToolset, FunctionToolset, ToolsetTool, 
 from pydantic_ai_dapr.errors import ErrorValue, ToolDeniedError, judge, rebuild
 from pydantic_ai_dapr.host import envelope
 from pydantic_ai_dapr.payloads import PayloadTooLargeError
+from pydantic_ai_dapr.progress import current_progress
 from pydantic_ai_dapr.run import current_run
 from pydantic_ai_dapr.tracing import carried, remark
 from pydantic_ai_dapr.types import RECOVER, Operation, RunExistsError, RunStatus, WorkflowUnavailableError
@@ -160,6 +161,7 @@ class RemoteTools(FunctionToolset[Deps]):
         self._forget(hub, instance_id)
         if status.status == "completed" and isinstance(status.output, dict):
             remark(status.output.get("span", {}))  # type: ignore[arg-type]
+            current_progress().relay(status.output)
             if "ok" in status.output:
                 return status.output["ok"]
             raise _raised_elsewhere(ErrorValue.model_validate(status.output["err"]))

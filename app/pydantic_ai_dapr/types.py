@@ -14,6 +14,7 @@ RECOVER = "recover"
 """The external event that makes a run issue its open operations again, after wake-ups were lost."""
 
 Kind = Literal["model", "tool", "event", "capability", "toolset", "node"]
+Outcome = Literal["ok", "error", "asleep"]
 Status = Literal["pending", "running", "completed", "failed", "terminated", "suspended", "stalled"]
 TERMINAL: frozenset[Status] = frozenset({"completed", "failed", "terminated"})
 
@@ -94,7 +95,7 @@ class HistoryEvent(BaseModel):
 
 
 class RunEvent(BaseModel):
-    """Something a run did: an operation's attempt started, completed or failed, or the run itself ended."""
+    """Something a run did: an operation's attempt started, completed, failed or went to sleep, or the run ended."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -102,6 +103,7 @@ class RunEvent(BaseModel):
         "operation_started",
         "operation_completed",
         "operation_failed",
+        "operation_asleep",
         "run_completed",
         "run_failed",
         "run_terminated",
@@ -140,8 +142,9 @@ class Operation:
 class Attempt:
     """One real execution of an operation's body has started or ended. `at` is in Unix seconds.
 
-    `joined` says that a second delivery of the same operation was answered by an execution that was running. Of a
-    model request that has ended well, `model` answered, and `tokens` went in and came out.
+    `joined` says that a second delivery of the same operation was answered by an execution that was running. One that
+    ended `asleep` is followed by another attempt when its `durable_sleep` is over. Of a model request that has ended
+    well, `model` answered, and `tokens` went in and came out.
     """
 
     phase: Literal["started", "ended"]
@@ -153,7 +156,7 @@ class Attempt:
     name: str
     attempt: int
     at: float
-    outcome: Literal["ok", "error"] | None = None
+    outcome: Outcome | None = None
     joined: bool = False
     model: str | None = None
     tokens: tuple[int, int] | None = None

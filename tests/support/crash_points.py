@@ -174,8 +174,7 @@ class CrashingRun(DurableRun):
         return self.engine.earlier + self.engine.history
 
     def _die(self) -> None:
-        answered = {key for key, _ in self.given}
-        RECORDER.forget({attempt.key for attempt in self.attempts} - answered)
+        RECORDER.forget({(attempt.key, attempt.attempt) for attempt in self.attempts} - self.given)
         self.is_dying = False
         self.engine.workflow = self.host(self.processes)
         self.replace_worker()

@@ -16,31 +16,34 @@ from pydantic_ai_dapr import current_operation
 _NOISE = ("gen_ai.agent.call.id", "gen_ai.conversation.id", "time_to_first_chunk", "stacktrace")
 """What differs between any two runs: generated identifiers, durations, and where in its code an error came up."""
 
+Execution = tuple[str, int]
+
 
 @dataclass
 class Recorder(SpanProcessor):
-    """Keeps spans that have ended, with the key of the operation in whose execution they began."""
+    """Keeps spans that have ended, with the execution in which they began: an operation's key and attempt."""
 
-    ended: list[tuple[ReadableSpan, str | None]] = field(default_factory=list)
-    _keys: dict[int, str | None] = field(default_factory=dict)
+    ended: list[tuple[ReadableSpan, Execution | None]] = field(default_factory=list)
+    _executions: dict[int, Execution | None] = field(default_factory=dict)
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         try:
-            key = current_operation().key
+            operation = current_operation()
+            execution = (operation.key, operation.attempt)
         except RuntimeError:
-            key = None
-        self._keys[span.get_span_context().span_id] = key
+            execution = None
+        self._executions[span.get_span_context().span_id] = execution
 
     def on_end(self, span: ReadableSpan) -> None:
-        self.ended.append((span, self._keys.get(span.context.span_id)))
+        self.ended.append((span, self._executions.get(span.context.span_id)))
 
-    def forget(self, keys: Collection[str]) -> None:
+    def forget(self, executions: Collection[Execution]) -> None:
         """Take away the spans of executions that came to nothing: they did happen, and happen again."""
-        self.ended = [(span, key) for span, key in self.ended if key not in keys]
+        self.ended = [(span, execution) for span, execution in self.ended if execution not in executions]
 
     def take(self) -> list[ReadableSpan]:
         """What has ended since this was asked last."""
-        taken, self.ended, self._keys = [span for span, _ in self.ended], [], {}
+        taken, self.ended, self._executions = [span for span, _ in self.ended], [], {}
         return taken
 
 

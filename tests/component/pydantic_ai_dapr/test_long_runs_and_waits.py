@@ -29,6 +29,9 @@ from pydantic_ai_dapr import (
     RunInput,
     WaitForApproval,
     WorkflowUnavailableError,
+    current_operation,
+    durable_sleep,
+    durable_step,
     start_together,
     steps,
 )
@@ -272,6 +275,41 @@ def test_a_cancelled_runs_tool_is_stopped(stack: DaprStack) -> None:
         assert stopped.wait(20)
         with pytest.raises(RunFailedError, match="terminated"):
             handle.result()
+
+
+def test_a_tool_sleeps_across_a_lost_worker_and_lost_wake_ups_and_a_cancelled_run_waits_for_none(
+    stack: DaprStack,
+) -> None:
+    told, delays = list[str](), [timedelta(seconds=3)]
+    agent = Agent(calling("remind", 1), name="nurse")
+
+    @agent.tool_plain
+    async def remind() -> str:
+        async def tell() -> str:
+            told.append(current_operation().key)
+            return "told"
+
+        await durable_step("first", tell)
+        await durable_sleep(delays[0])
+        return await durable_step("second", tell)
+
+    with hosted(agent, stack) as runner:
+        began = runner.schedule("go", run_id="ward-1").run_id
+        until("its sleep", lambda: _events(runner, began)["operation_asleep"] == 1)
+    stack.end("daprd-0")
+    stack.wipe_scheduler()
+    stack.start_sidecar()
+    with hosted(agent, stack) as runner:
+        until("a sidecar that knows the run", lambda: _does(lambda: runner.client.recover(began)))
+        assert runner.wait(began).output == "1 calls, the last: told"
+        assert told == ["ward-1:2", "ward-1:2"]
+        assert runner.replay(runner.client.export(began)).same
+        delays[0] = timedelta(days=1)
+        handle = runner.schedule("go")
+        until("its sleep", lambda: _events(runner, handle.run_id)["operation_asleep"] == 1)
+        handle.cancel()
+        with pytest.raises(RunFailedError, match="terminated"):
+            handle.result(10)
 
 
 def test_a_worker_that_leaves_does_not_wait_for_what_it_executes(stack: DaprStack) -> None:

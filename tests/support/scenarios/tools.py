@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from datetime import timedelta
 from typing import Any
 
 from opentelemetry import trace
 from pydantic_ai import Agent, BinaryContent, ModelRetry, RunContext, Tool, ToolDefinition, ToolFailed, ToolReturn
+from pydantic_ai_dapr import durable_sleep, durable_step
 
 from tests.support.scenarios.scenario import Traveller, durable, scenario, script
 from tests.support.spans import TRACER
@@ -148,5 +150,62 @@ def tools_that_say_something_of_their_span() -> Agent[Any, Any]:
         span.add_event("read", {"file": "a"})
         with TRACER.start_as_current_span("inside"):
             return "measured"
+
+    return agent
+
+
+@scenario()
+def tools_that_sleep() -> Agent[Any, Any]:
+    agent = durable(script([("later", {}), ("now", {}), ("later", {})], [("later", {})], ["done"]))
+    moment = timedelta(milliseconds=1)
+
+    async def said(word: str) -> str:
+        trace.get_current_span().add_event(word)
+        return word
+
+    @agent.tool_plain(timeout=30)
+    async def later() -> list[str]:
+        opened = await durable_step("say", lambda: said("opened"))
+        await durable_sleep(moment)
+        await durable_sleep(timedelta(0))
+        closed = await durable_step("say", lambda: said("closed"))
+        await durable_sleep(moment)
+        trace.get_current_span().add_event("awake")
+        return [opened, closed]
+
+    @agent.tool_plain
+    async def now() -> str:
+        return "now"
+
+    return agent
+
+
+@scenario(raises="PermissionError")
+def tools_that_fail_after_a_sleep() -> Agent[Any, Any]:
+    agent = durable(script([("later", {})], [("later", {})], ["done"]))
+
+    @agent.tool
+    async def later(ctx: RunContext[Any]) -> str:
+        await durable_sleep(timedelta(milliseconds=1))
+        if ctx.run_step == 1:
+            raise ModelRetry("again")
+        raise PermissionError("not yours")
+
+    return agent
+
+
+@scenario()
+def an_agent_that_a_tool_asks_before_it_sleeps() -> Agent[Any, Any]:
+    inner = Agent(script(["42"]), name="inner")
+    agent = durable(script([("ask", {})], ["done"]))
+
+    @agent.tool
+    async def ask(ctx: RunContext[Any]) -> list[str]:
+        async def asked() -> str:
+            return (await inner.run("what?", usage=ctx.usage)).output
+
+        first = await durable_step("ask", asked)
+        await durable_sleep(timedelta(milliseconds=1))
+        return [first, await durable_step("ask", asked)]
 
     return agent
