@@ -12,6 +12,7 @@ import pytest
 
 from infra.state import project_root
 from tests.support.cli import HOLDFAST, Cli
+from tests.support.run_traces import by_run, reported, shape_of
 
 pytestmark = pytest.mark.bench
 
@@ -27,8 +28,37 @@ def counts(verdict: dict[str, Any], check: str) -> dict[str, int]:
     return next(one["counts"] for one in verdict["checks"] if one["check"] == check)
 
 
-def test_the_failover_is_proven_in_both_directions(cli: Cli) -> None:
-    cli("up")
+def one_trace_per_run(cli: Cli, place: Path) -> None:
+    """Each run that both regions reported is one trace with the spans of an undisturbed run; failovers are linked."""
+    spans = reported(cli.directory)
+    runs = by_run(spans)
+    crossed = {run_id: found for run_id, found in runs.items() if len({span.region for span in found}) == 2}
+    assert len(crossed) >= 20, f"of {len(runs)} runs so many were reported by both regions: {sorted(crossed)}"
+
+    tickets = {run_id: run_id.split("-", 2)[2] for run_id in crossed}
+    known = (project_root() / "app/refund_desk/data/tickets.jsonl").read_text().splitlines()
+    again = place / "tickets.jsonl"
+    again.write_text("\n".join(line for line in known if json.loads(line)["ticket_id"] in tickets.values()) + "\n")
+    cli("run", str(again), "--prefix", "calm-")
+    calm = by_run(reported(cli.directory))
+    for run_id, found in crossed.items():
+        undisturbed = calm[f"calm-{tickets[run_id]}"]
+        assert len({span.region for span in undisturbed}) == 1
+        assert shape_of(found) == shape_of(undisturbed), f"{run_id} has other spans than without a fault"
+
+    failovers = [span for span in spans if span.name == "failover"]
+    assert {span.region for span in failovers} == {"a", "b"}
+    for failover in failovers:
+        phases = [span for span in spans if span.parent == failover.span]
+        assert {span.name for span in phases} == {"detect", "promote", "activate", "resume"}
+        (resume,) = [span for span in phases if span.name == "resume"]
+        assert len(set(resume.linked)) >= 20
+        for run_id, trace in zip(resume.linked, resume.links, strict=True):
+            assert {span.trace for span in runs.get(run_id, [])} <= {trace}
+
+
+def test_the_failover_is_proven_in_both_directions(cli: Cli, tmp_path: Path) -> None:
+    cli("up", "-c", "traces.to=file")
     cli.settled()
     told = cli("drill", "region-loss", "--repeat", "2")
 
@@ -44,6 +74,7 @@ def test_the_failover_is_proven_in_both_directions(cli: Cli) -> None:
         assert all(recovery[phase] is not None for phase in ("detect", "promote", "activate", "resume"))
     for report, verdict in zip(told["reports"], told["verdicts"], strict=True):
         assert json.loads((Path(report) / "verdict.json").read_text()) == verdict
+    one_trace_per_run(cli, tmp_path)
 
 
 def test_without_early_release_the_lease_runs_out(cli: Cli) -> None:
