@@ -40,6 +40,7 @@ _SETS = frozenset(
 )
 _DELIVERED = frozenset(("trace", "issued_at"))
 _ANONYMOUS = re.compile(r"^<(\w+):[0-9a-f]{6}>$")
+_REPORTS_SPANS = frozenset(("instrumentation", "trace_include_content"))
 _SCHEDULED = ("taskScheduled", "timerCreated", "childWorkflowInstanceCreated")
 
 
@@ -228,8 +229,8 @@ def _difference(position: int, recorded: JsonValue, done: JsonValue) -> Differen
 def _comparable(value: JsonValue, resolve: Callable[[JsonValue], JsonValue]) -> JsonValue:
     """The value without what PydanticAI takes from outside the workflow, anew at each execution of the same code.
 
-    That is the time at which a message was put together, how long an attempt at a model took, the order of sets, and
-    names of anonymous capabilities.
+    That is the time at which a message was put together, how long an attempt at a model took, the order of sets, names
+    of anonymous capabilities, and whether the process that executes the agent reports its spans.
     """
     value = resolve(value)
     if isinstance(value, list):
@@ -239,12 +240,14 @@ def _comparable(value: JsonValue, resolve: Callable[[JsonValue], JsonValue]) -> 
     is_message = "part_kind" in value or {"parts", "kind"} <= value.keys()
     is_attempt = {"outcome", "model_name", "duration"} <= value.keys()
     taken = {"timestamp"} if is_message else {"timestamp", "duration"} if is_attempt else ()
-    kept = {key: one for key, one in value.items() if key not in taken}
+    kept = {key: one for key, one in value.items() if key not in taken and key not in _REPORTS_SPANS}
     return {key: _as_set(one) if key in _SETS else _comparable(one, resolve) for key, one in kept.items()}
 
 
 def _as_set(names: JsonValue) -> JsonValue:
-    return [*sorted(_ANONYMOUS.sub(r"<\1>", str(name)) for name in names)] if isinstance(names, list) else names
+    if not isinstance(names, list):
+        return names
+    return [*sorted(_ANONYMOUS.sub(r"<\1>", str(name)) for name in names if name not in _REPORTS_SPANS)]
 
 
 def _lines(value: JsonValue) -> list[str]:

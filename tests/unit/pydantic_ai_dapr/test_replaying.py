@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pydantic_ai import Agent, FunctionToolset, RunContext
+from opentelemetry.sdk.trace import TracerProvider
+from pydantic_ai import Agent, FunctionToolset, InstrumentationSettings, RunContext
 from pydantic_ai_dapr import (
     DaprWorkflowAgentRunner,
     Export,
@@ -138,6 +139,16 @@ def test_a_turn_that_was_delivered_again_later_replays_as_the_same() -> None:
     assert asked
     earlier = export.model_copy(update={"recorded": [event.SerializeToString() for event in events]})
     assert replayed(scripted(turns), earlier).same
+
+
+def test_a_run_whose_process_reported_spans_replays_as_the_same_where_none_does() -> None:
+    turns: Turns = [[("double", 1)]]
+    Agent.instrument_all(InstrumentationSettings(tracer_provider=TracerProvider()))
+    try:
+        export = finished(scripted(turns))
+    finally:
+        Agent.instrument_all(False)
+    assert replayed(scripted(turns), export).same
 
 
 def test_an_agent_whose_tools_changed_differs_at_its_first_request() -> None:
