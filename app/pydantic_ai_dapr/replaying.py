@@ -40,7 +40,7 @@ _SETS = frozenset(
 )
 _DELIVERED = frozenset(("trace", "issued_at"))
 _ANONYMOUS = re.compile(r"^<(\w+):[0-9a-f]{6}>$")
-_REPORTS_SPANS = frozenset(("instrumentation", "trace_include_content"))
+_REPORTS_SPANS, _TELLS_ALL = "instrumentation", "trace_include_content"
 _SCHEDULED = ("taskScheduled", "timerCreated", "childWorkflowInstanceCreated")
 
 
@@ -240,14 +240,14 @@ def _comparable(value: JsonValue, resolve: Callable[[JsonValue], JsonValue]) -> 
     is_message = "part_kind" in value or {"parts", "kind"} <= value.keys()
     is_attempt = {"outcome", "model_name", "duration"} <= value.keys()
     taken = {"timestamp"} if is_message else {"timestamp", "duration"} if is_attempt else ()
-    kept = {key: one for key, one in value.items() if key not in taken and key not in _REPORTS_SPANS}
+    kept = {key: one for key, one in value.items() if key not in taken and key != _TELLS_ALL}
     return {key: _as_set(one) if key in _SETS else _comparable(one, resolve) for key, one in kept.items()}
 
 
 def _as_set(names: JsonValue) -> JsonValue:
     if not isinstance(names, list):
         return names
-    return [*sorted(_ANONYMOUS.sub(r"<\1>", str(name)) for name in names if name not in _REPORTS_SPANS)]
+    return [*sorted(_ANONYMOUS.sub(r"<\1>", str(name)) for name in names if name != _REPORTS_SPANS)]
 
 
 def _lines(value: JsonValue) -> list[str]:
