@@ -33,8 +33,9 @@ Found = TypeVar("Found")
 POLL_SECONDS = 0.1
 DOUBT_SECONDS = 0.02
 MARGIN = 4
-OPEN_BEFORE = 50
 """Runs that may end between the last look and the fault."""
+OPEN_BEFORE = 50
+"""So many runs of before may be open when an experiment begins."""
 
 
 @dataclass(frozen=True)
